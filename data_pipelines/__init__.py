@@ -1,0 +1,1 @@
+"""From raw echo files to batches: readers, cleaning, de-identification, shards, loader."""

@@ -1,0 +1,67 @@
+"""`echofm COMMAND ...`: finds the command's module, imports only that, and sets the exit status.
+
+0 done; 2 the user's input is wrong (one line on standard error); 1 our fault (traceback).
+"""
+import importlib
+import sys
+from collections.abc import Sequence
+
+from echofm_jax.errors import InputError
+
+# command: (module with main(argv), what it does)
+COMMANDS = {
+    "phantom": ("data_pipelines.phantom", "write simulated echo studies with known truth"),
+    "ingest": ("data_pipelines.ingest", "raw echo files -> de-identified shards and a report"),
+    "train": ("echofm_jax.train", "pre-train; run again with the same workdir it resumes"),
+    "evaluate": ("echofm_jax.evaluate", "metrics and figures of a checkpoint"),
+    "export": ("echofm_jax.export", "checkpoint -> PyTorch, verified by running both"),
+    "import": ("echofm_jax.import_weights", "official-layout PyTorch weights -> a workdir"),
+    "bench": ("echofm_jax.bench", "step, loader and start-up benchmarks as JSON"),
+}
+
+
+def usage() -> str:
+    """The text of `echofm --help`."""
+    lines = ["usage: echofm COMMAND [options]      (echofm COMMAND --help shows an example)", ""]
+    lines += [f"  {name:10s}{purpose}" for name, (_, purpose) in COMMANDS.items()]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if argv else 2
+    command, rest = argv[0], argv[1:]
+    if command == "--version":
+        import echofm_jax
+
+        print(echofm_jax.__version__)
+        return 0
+    if command not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; commands: {', '.join(COMMANDS)}"
+        print(f"echofm: unknown command '{command}'{hint}", file=sys.stderr)
+        return 2
+    return run(command, rest)
+
+
+def run(command: str, argv: Sequence[str]) -> int:
+    """Import the command's module and run its `main(argv)`; also used by `python -m`."""
+    try:
+        return importlib.import_module(COMMANDS[command][0]).main(list(argv)) or 0
+    except InputError as error:
+        print(f"echofm {command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"echofm {command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 141
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Packaging of echofm_jax. Lower bounds are the versions the test suite has passed with."""
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "echofm_jax" / "__init__.py").read_text()).group(1)
+
+setup(
+    name="echofm_jax",
+    version=VERSION,
+    description="EchoFM in JAX: pre-train an echocardiogram video foundation model, hand the weights to PyTorch",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["echofm_jax*", "data_pipelines*"]),
+    install_requires=[
+        "absl-py>=2.5",
+        "array_record>=0.8.6",
+        "av>=18.1",
+        "flax>=0.12.8",
+        "grain>=0.2.18",
+        "importlib_resources>=7.1",  # tensorflow-datasets uses it without declaring it
+        "jax>=0.10.2",
+        "matplotlib>=3.11",
+        "ml-collections>=1.1",
+        "numpy>=2.4",
+        "opencv-python-headless>=5.0",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "pillow>=13.0",
+        "pydicom>=3.0.2",
+        "python-gdcm>=3.2.6",  # JPEG lossless, JPEG-LS and JPEG 2000 for pydicom (BSD licence)
+        "safetensors>=0.8",
+        "simplejpeg>=1.9",
+        "tensorboardX>=2.6.5",
+        "tensorflow-datasets>=4.9.10",
+        "tqdm>=4.70",
+        "zstandard>=0.25",
+    ],
+    extras_require={
+        "torch": ["torch>=2.13"],
+        "tpu": ["jax[tpu]>=0.10.2"],
+        "cuda12": ["jax[cuda12]>=0.10.2"],
+        "dev": ["pytest>=9.2", "ruff>=0.17.6"],
+    },
+    entry_points={"console_scripts": ["echofm = echofm_jax.cli:main"]},
+)
