@@ -1,0 +1,78 @@
+"""What one record of a shard holds: an allow-list, and the only way data reaches a shard.
+
+A record is a segment of at most `MAX_FRAMES` frames of one cleaned clip. Frames are stored one
+encoded image each, so that a window decodes only its own frames. Nothing here names a person, a
+file, a place or a date: the ids are salted hashes and every text comes from a fixed vocabulary.
+"""
+import numpy as np
+import simplejpeg
+import tensorflow_datasets as tfds
+import zstandard
+
+DATASET = "echo_clips"
+VERSION = "1.0.0"
+MAX_FRAMES = 128
+ENCODINGS = ("jpeg", "zstd")
+MODES = ("b_mode", "colour_doppler")
+VIEWS = ("", "A4C", "A2C", "A3C", "PLAX", "PSAX_AV", "PSAX_MV", "PSAX_PM", "PSAX_AP", "SC", "SSN")
+FPS_SOURCES = (
+    "FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate", "container",
+    "labels", "option", "unknown",
+)
+
+_bytes = tfds.features.Tensor(shape=(), dtype=np.object_)
+FEATURES = tfds.features.FeaturesDict({
+    "frames": tfds.features.Sequence(_bytes),  # T encoded images, [H, W] or [H, W, 3] uint8
+    "times": tfds.features.Tensor(shape=(None,), dtype=np.float32),  # [T] seconds, first is 0
+    "fps": np.float32,  # mean frames per second, 0 = unknown (then `times` is empty)
+    "fps_source": tfds.features.Text(),  # one of FPS_SOURCES
+    "mode": tfds.features.Text(),  # one of MODES
+    "sector": _bytes,  # packed bits of the [H, W] mask of pixels inside the ultrasound sector
+    "clip_id": tfds.features.Text(),  # salted hash, 16 hexadecimal digits
+    "patient_id": tfds.features.Text(),  # salted hash, 16 hexadecimal digits
+    "segment": np.int32,  # which part of its clip, from 0
+    "segments": np.int32,  # how many parts the clip has
+    # Labels, where the source has them (`labels.jsonl`); empty or NaN otherwise.
+    "view": tfds.features.Text(),  # one of VIEWS
+    "ejection_fraction": np.float32,  # percent
+    "phase": tfds.features.Tensor(shape=(None,), dtype=np.float32),  # [T] in [0, 1), 0 = ED
+    "end_diastole": tfds.features.Tensor(shape=(None,), dtype=np.int32),  # frame indices
+    "end_systole": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+})  # fmt: skip
+
+
+def encode_frame(frame: np.ndarray, encoding: str) -> bytes:
+    """[H, W] or [H, W, 3] uint8 → bytes; `jpeg` is quality 95, `zstd` is lossless."""
+    if encoding == "zstd":
+        return zstandard.ZstdCompressor(level=3).compress(np.ascontiguousarray(frame).tobytes())
+    if frame.ndim == 2:
+        return simplejpeg.encode_jpeg(
+            np.ascontiguousarray(frame[..., None]), quality=95, colorspace="GRAY"
+        )
+    return simplejpeg.encode_jpeg(
+        np.ascontiguousarray(frame), quality=95, colorspace="RGB", colorsubsampling="444"
+    )
+
+
+def decode_frame(data: bytes, encoding: str, out: np.ndarray) -> None:
+    """Decode one frame into `out`, a contiguous [H, W] or [H, W, 3] uint8 array."""
+    if encoding == "zstd":
+        out[...] = np.frombuffer(
+            zstandard.ZstdDecompressor().decompress(data), np.uint8
+        ).reshape(out.shape)
+    elif out.ndim == 2:
+        simplejpeg.decode_jpeg(data, colorspace="GRAY", buffer=out)
+    else:
+        simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=out)
+
+
+def pack_sector(mask: np.ndarray) -> bytes:
+    """[H, W] bool → packed bits."""
+    return np.packbits(mask).tobytes()
+
+
+def unpack_sector(data: bytes, size: int) -> np.ndarray:
+    """Packed bits → [size, size] bool."""
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=size * size).reshape(
+        size, size
+    ).astype(bool)
