@@ -1,1 +1,5 @@
-"""Pure PyTorch: never imports JAX."""
+"""Pure PyTorch: never imports JAX. `modeling_echofm.py` is also copied into exported folders."""
+
+from echofm_jax.pytorch.modeling_echofm import EchoFM, EchoFMConfig, Features, Reconstruction
+
+__all__ = ["EchoFM", "EchoFMConfig", "Features", "Reconstruction"]

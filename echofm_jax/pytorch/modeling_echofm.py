@@ -1,0 +1,313 @@
+"""EchoFM in PyTorch, one file: a video masked autoencoder for echocardiography and its projector.
+
+    model = EchoFM.from_pretrained("FOLDER").eval()
+    features = model.encode(model.preprocess(frames))      # frames: uint8 [T, H, W]
+    features.tokens, features.frames, features.video       # [B, t*L, D], [B, t, D], [B, D]
+
+Needs torch and safetensors only. Method: EchoFM, arXiv 2410.23413. Parameter names are those of
+the public EchoFM checkpoints, so their state dicts load here and these load there.
+
+Shapes: B clips, T frames, H x W pixels, tubelets of u x p x p pixels, t = T/u time steps,
+L = (H/p)(W/p) positions, N = t*L tokens in time-major order, D width.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+NORM_EPS = 1e-6
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EchoFMConfig:
+    """Architecture; the defaults are the paper's ViT-L."""
+
+    frames: int = 32
+    size: int = 224
+    tubelet: int = 4
+    patch: int = 16
+    width: int = 1024
+    depth: int = 24
+    heads: int = 16
+    mlp_ratio: float = 4.0
+    decoder_width: int = 512
+    decoder_depth: int = 8
+    decoder_heads: int = 16
+    pred_frames: int = 8
+
+    @property
+    def steps(self) -> int:
+        """t, time steps of a clip."""
+        return self.frames // self.tubelet
+
+    @property
+    def positions(self) -> int:
+        """L, positions of a time step."""
+        return (self.size // self.patch) ** 2
+
+
+class Features(NamedTuple):
+    """What `EchoFM.encode` returns."""
+
+    tokens: Tensor  # [B, t*L, D] encoder output, time-major
+    frames: Tensor  # [B, t, D] phase embedding of each time step
+    video: Tensor  # [B, D] mean of the tokens
+
+
+class Reconstruction(NamedTuple):
+    """What `EchoFM.reconstruct` returns."""
+
+    latent: Tensor  # [B, visible, D] encoder output of the visible tokens
+    pred: Tensor  # [B, t*L, pred_frames/t*p*p*3] pixels, ordered (frame, row, column, RGB)
+    mask: Tensor  # [B, t*L] bool, True = masked
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, [B, N, D] to [B, N, D]."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(width, width)
+        self.k = nn.Linear(width, width)
+        self.v = nn.Linear(width, width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        q, k, v = (
+            dense(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, heads, N, D/heads]
+            for dense in (self.q, self.k, self.v)
+        )
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).flatten(2))  # [B, N, D]
+
+
+class Mlp(nn.Module):
+    """Two dense layers with exact GELU, [..., D] to [..., D]."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block, [B, N, D] to [B, N, D]."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = Mlp(width, int(width * mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class PatchEmbed(nn.Module):
+    """Tubelets to tokens, [B, 3, T, H, W] to [B, t*L, D]."""
+
+    def __init__(self, tubelet: int, patch: int, width: int):
+        super().__init__()
+        size = (tubelet, patch, patch)
+        self.proj = nn.Conv3d(3, width, kernel_size=size, stride=size)
+
+    def forward(self, clips: Tensor) -> Tensor:  # noqa: D102
+        return self.proj(clips).flatten(2).transpose(1, 2)
+
+
+class EchoFM(nn.Module):
+    """Encoder, projector and decoder of EchoFM."""
+
+    def __init__(self, config: EchoFMConfig):
+        super().__init__()
+        c = self.config = config
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, c.width))
+        self.decoder_cls_token = nn.Parameter(torch.zeros(1, 1, c.decoder_width))
+        self.decoder_prj_cls_token = nn.Parameter(torch.zeros(1, 1, c.width))
+        self.pos_embed_spatial = nn.Parameter(torch.zeros(1, c.positions, c.width))
+        self.pos_embed_temporal = nn.Parameter(torch.zeros(1, c.steps, c.width))
+        self.pos_embed_class = nn.Parameter(torch.zeros(1, 1, c.width))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, c.decoder_width))
+        self.decoder_pos_embed_spatial = nn.Parameter(torch.zeros(1, c.positions, c.decoder_width))
+        self.decoder_pos_embed_temporal = nn.Parameter(torch.zeros(1, c.steps, c.decoder_width))
+        self.decoder_pos_embed_class = nn.Parameter(torch.zeros(1, 1, c.decoder_width))
+
+        # Encoder.
+        self.patch_embed = PatchEmbed(c.tubelet, c.patch, c.width)
+        self.blocks = nn.ModuleList(Block(c.width, c.heads, c.mlp_ratio) for _ in range(c.depth))
+        self.norm = nn.LayerNorm(c.width, eps=NORM_EPS)
+
+        # Projector: one block, shared by all time steps.
+        self.decoder_block = Block(c.width, c.heads, c.mlp_ratio)
+        self.prj_norm = nn.LayerNorm(c.width, eps=NORM_EPS)
+
+        # Decoder.
+        self.decoder_embed = nn.Linear(c.width, c.decoder_width)
+        self.decoder_blocks = nn.ModuleList(
+            Block(c.decoder_width, c.decoder_heads, c.mlp_ratio) for _ in range(c.decoder_depth)
+        )
+        self.decoder_norm = nn.LayerNorm(c.decoder_width, eps=NORM_EPS)
+        pixels = c.pred_frames // c.steps * c.patch**2 * 3
+        self.decoder_pred = nn.Linear(c.decoder_width, pixels)
+        self.apply(self._initialise)
+        for token in self.parameters(recurse=False):
+            nn.init.trunc_normal_(token, std=0.02)
+
+    @staticmethod
+    def _initialise(module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Conv3d):
+            nn.init.xavier_uniform_(module.weight.flatten(1))
+            nn.init.zeros_(module.bias)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "EchoFM":
+        """Load an exported folder (`config.json` and `model.safetensors`), on the CPU, float32.
+
+        Raises FileNotFoundError when a file is absent and ValueError, naming the file and the
+        parameters, when one is damaged or does not describe this architecture.
+        """
+        folder = Path(folder)
+        config_file, weights_file = folder / "config.json", folder / "model.safetensors"
+        for file in (config_file, weights_file):
+            if not file.is_file():
+                raise FileNotFoundError(f"{file}: no such file; give the folder that holds it")
+        try:
+            config = EchoFMConfig(**json.loads(config_file.read_text())["architecture"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{config_file}: not a config of EchoFM ({error})") from error
+        try:
+            state = load_file(weights_file)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(
+                f"{weights_file}: truncated or damaged ({error}); copy it again"
+            ) from error
+        with torch.device("meta"):  # no memory, no initialisation: every value comes from the file
+            model = cls(config)
+        wrong = _differences(state, model.state_dict())
+        if wrong:
+            raise ValueError(f"{weights_file}: does not fit {config_file.name}: {wrong}")
+        model.load_state_dict(state, assign=True)
+        return model
+
+    def preprocess(self, frames: Tensor) -> Tensor:
+        """Frames as decoded to clips as the model takes them.
+
+        Args:
+          frames: uint8 tensor or array, grey [T, H, W] or [B, T, H, W], or colour with a last
+            axis of 3. T must be `config.frames`; other sizes are resized to `config.size`.
+
+        Returns:
+          float32 [B, 3, T, size, size] in [0, 1]; grey is repeated to three channels.
+        """
+        c = self.config
+        if not isinstance(frames, Tensor):
+            frames = torch.tensor(frames)
+        if frames.dtype != torch.uint8:
+            raise ValueError(f"frames: {frames.dtype}; give uint8 pixels, 0 to 255")
+        if frames.shape[-1] != 3 or frames.ndim == 3:
+            frames = frames.unsqueeze(-1)  # [..., T, H, W, 1]
+        if frames.ndim == 4:
+            frames = frames.unsqueeze(0)  # [1, T, H, W, 1 or 3]
+        if frames.ndim != 5 or frames.shape[1] != c.frames:
+            raise ValueError(
+                f"frames: shape {tuple(frames.shape)}; give [T, H, W], [B, T, H, W] or the same "
+                f"with a last axis of 3, with T = {c.frames} frames"
+            )
+        x = frames.to(self.pos_embed_class.device, torch.float32).permute(0, 4, 1, 2, 3) / 255
+        if x.shape[-2:] != (c.size, c.size):
+            flat = x.flatten(0, 2).unsqueeze(1)  # [B*C*T, 1, H, W]
+            flat = F.interpolate(flat, (c.size, c.size), mode="bilinear", antialias=True)
+            x = flat.view(*x.shape[:3], c.size, c.size)
+        return x.expand(-1, 3, -1, -1, -1)  # [B, 3, T, size, size]
+
+    def encode(self, clips: Tensor) -> Features:
+        """Features of whole clips, [B, 3, T, H, W] in [0, 1]; differentiable."""
+        tokens = self.encode_tokens(clips)
+        return Features(tokens, self.project(tokens), tokens.mean(1))
+
+    forward = encode
+
+    def reconstruct(self, clips: Tensor, mask: Tensor) -> Reconstruction:
+        """Predict the pixels of masked tokens from the visible ones.
+
+        Args:
+          clips: [B, 3, T, H, W] in [0, 1].
+          mask: bool, True = masked: [B, L] for the same positions in every time step, or
+            [B, t*L]. Every clip must have equally many visible tokens.
+        """
+        if mask.shape[1] == self.config.positions:
+            mask = mask.repeat(1, self.config.steps)  # [B, t*L]
+        latent = self.encode_tokens(clips, mask)
+        return Reconstruction(latent, self.decode(latent, mask), mask)
+
+    def encode_tokens(self, clips: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Clips to normalised tokens [B, visible, D], ascending; all t*L without a mask."""
+        c = self.config
+        if clips.shape[1:] != (3, c.frames, c.size, c.size):
+            raise ValueError(
+                f"clips: shape {tuple(clips.shape)}; this model takes "
+                f"[B, 3, {c.frames}, {c.size}, {c.size}], see preprocess"
+            )
+        x = self.patch_embed(clips) + _positions(self.pos_embed_spatial, self.pos_embed_temporal)
+        if mask is not None:
+            x = x[~mask].view(len(x), -1, c.width)  # [B, visible, D]
+        cls = (self.cls_token + self.pos_embed_class).expand(len(x), -1, -1)
+        x = torch.cat([cls, x], 1)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)[:, 1:]
+
+    def project(self, latent: Tensor) -> Tensor:
+        """Phase embeddings [B, t, D] of tokens [B, t*n, D] with n in every time step."""
+        x = latent.unflatten(1, (self.config.steps, -1)).flatten(0, 1)  # [B*t, n, D]
+        x = torch.cat([self.decoder_prj_cls_token.expand(len(x), -1, -1), x], 1)  # [B*t, 1+n, D]
+        x = self.prj_norm(self.decoder_block(x)[:, 0])  # [B*t, D]
+        return x.unflatten(0, (len(latent), -1))  # [B, t, D]
+
+    def decode(self, latent: Tensor, mask: Tensor) -> Tensor:
+        """Visible tokens [B, visible, D] and their mask [B, t*L] to pixels of all tokens."""
+        visible = self.decoder_embed(latent)  # [B, visible, Dd]
+        x = self.mask_token.to(visible.dtype).expand(*mask.shape, -1)  # [B, t*L, Dd]
+        x = x.masked_scatter(~mask.unsqueeze(-1), visible)
+        x = x + _positions(self.decoder_pos_embed_spatial, self.decoder_pos_embed_temporal)
+        cls = (self.decoder_cls_token + self.decoder_pos_embed_class).expand(len(x), -1, -1)
+        x = torch.cat([cls, x], 1)
+        for block in self.decoder_blocks:
+            x = block(x)
+        return self.decoder_pred(self.decoder_norm(x)[:, 1:])
+
+
+def _positions(spatial: Tensor, temporal: Tensor) -> Tensor:
+    """Position embeddings [1, L, D] and [1, t, D] to one for every token, [1, t*L, D]."""
+    return (temporal.unsqueeze(2) + spatial.unsqueeze(1)).flatten(1, 2)
+
+
+def _differences(state: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
+    """What keeps `state` from being loaded, in one line; empty when nothing does."""
+    lists = {
+        "missing": sorted(expected.keys() - state.keys()),
+        "unknown": sorted(state.keys() - expected.keys()),
+        "of another shape": sorted(
+            f"{key} {list(state[key].shape)}, not {list(expected[key].shape)}"
+            for key in expected.keys() & state.keys()
+            if state[key].shape != expected[key].shape
+        ),
+    }
+    return "; ".join(
+        f"{len(keys)} {problem}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
+        for problem, keys in lists.items()
+        if keys
+    )
