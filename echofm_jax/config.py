@@ -1,0 +1,212 @@
+"""Configs: defaults, presets, overrides, checks, and what follows from the data set's size.
+
+A config file has `get_config(variant)` and starts from `default_config`. Everything that makes no
+sense is refused here, before a directory is made or anything is compiled.
+"""
+import dataclasses
+import difflib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from echofm_jax.architecture import Architecture
+from echofm_jax.errors import InputError
+from echofm_jax.masking import KINDS
+from echofm_jax.objective import Objective
+
+MODELS = {
+    "vit_s": {"width": 384, "depth": 12, "heads": 6,
+              "decoder_width": 192, "decoder_depth": 4, "decoder_heads": 6},
+    "vit_b": {"width": 768, "depth": 12, "heads": 12},
+    "vit_l": {"width": 1024, "depth": 24, "heads": 16},
+    "vit_h": {"width": 1280, "depth": 32, "heads": 16, "patch": 14},
+}  # fmt: skip
+OBJECTIVES = {
+    "official": {},  # pixel prior and distillation: the public implementation
+    "paper": {"prior": "embedding", "cycle_weight": 0.0},  # the paper's equations
+}
+CHOICES = {
+    "model.dtype": ("float32", "bfloat16"),
+    "model.remat": ("full", "none"),
+    "objective.prior": ("pixel", "embedding"),
+    "objective.masking": KINDS,
+    "mesh.preset": ("dp", "fsdp"),
+}
+
+
+def default_config(model: str, variant: str) -> ConfigDict:
+    """The recipe of the paper for a model preset and an objective preset (`paper`, `official`)."""
+    return ConfigDict({
+        "seed": 0,
+        "model": dataclasses.asdict(Architecture(**pick(MODELS, model, "model"))),
+        "objective": dataclasses.asdict(Objective(**pick(OBJECTIVES, variant, "variant"))),
+        "data": {
+            "dir": "",  # what `echofm ingest --data_dir` wrote
+            "batch_size": 256,  # clips per update, over all devices
+            "window_seconds": 0.0,  # 0: consecutive frames, as the paper
+            "assumed_fps": 30.0,  # for clips whose rate is unknown
+            "workers": 0,  # loader processes; 0: threads of this process
+        },
+        "optim": {
+            "blr": 1e-3,  # learning rate = blr * batch_size / 256
+            "min_lr": 0.0,
+            "epochs": 200.0,
+            "warmup_epochs": 10.0,
+            "steps": 0,  # > 0: that many updates, warm-up in the same proportion
+            "weight_decay": 0.05,
+            "clip_norm": 0.02,
+            "accumulate": 1,  # microbatches per update
+        },
+        "mesh": {"preset": "dp", "fsdp": 1},  # devices on the fsdp axis; the rest are on data
+        "train": {
+            "log_every": 10,
+            "checkpoint_every": 500,  # steps
+            "keep": 3,  # checkpoints
+            "max_bad_steps": 10,  # non-finite steps in a row before the run stops
+        },
+    })  # fmt: skip
+
+
+def pick(table: dict, name: str, what: str) -> dict:
+    """`table[name]`, or an error that names the nearest valid choice."""
+    if name not in table:
+        near = difflib.get_close_matches(name, table, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(table)}"
+        raise InputError(f"unknown {what} '{name}': {hint}")
+    return dict(table[name])
+
+
+def parse(argv: Sequence[str], spec: str | None) -> ConfigDict:
+    """`FILE.py[:variant]` and `--config.section.field=value` overrides → a checked config."""
+    values = flags.FlagValues()
+    argv = ["echofm", f"--config={spec}", *argv]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    path = Path(spec.split(":")[0])
+    if not path.is_file():
+        raise InputError(f"no config file at {path}: give --config=FILE.py[:variant]")
+    try:
+        values(argv)
+        config = values.config
+    except (AttributeError, KeyError) as error:
+        raise InputError(unknown_key(argv, spec, error)) from error
+    except (flags.Error, TypeError, ValueError) as error:
+        raise InputError(f"bad override: {error}") from error
+    check(config)
+    return config
+
+
+def unknown_key(argv: Sequence[str], spec: str, error: Exception) -> str:
+    """One line that names the override that does not exist and the nearest that does."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv[:2])
+    values(list(argv[:2]))
+    known = list(leaves(values.config))
+    for argument in argv[2:]:
+        key = argument.split("=")[0].lstrip("-").removeprefix("config.")
+        if argument.lstrip("-").startswith("config.") and key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
+            return f"--config.{key} does not exist in {spec}: did you mean --config.{near[0]}?" if (
+                near
+            ) else f"--config.{key} does not exist in {spec}: fields are {', '.join(known)}"
+    return f"config {spec}: {error}"
+
+
+def leaves(config: ConfigDict, prefix: str = "") -> dict:
+    """Nested config → {'section.field': value}."""
+    flat = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        flat |= leaves(value, f"{name}.") if isinstance(value, ConfigDict) else {name: value}
+    return flat
+
+
+def check(config: ConfigDict) -> None:
+    """Refuse what cannot work, naming the fields."""
+    flat = leaves(config)
+    problems = [
+        f"{name}={flat[name]!r} is none of {', '.join(allowed)}"
+        for name, allowed in CHOICES.items()
+        if flat[name] not in allowed
+    ]
+    positive = ("data.batch_size", "optim.accumulate", "train.log_every", "mesh.fsdp",
+                "train.checkpoint_every", "train.keep", "train.max_bad_steps", "model.width",
+                "model.heads", "model.depth", "model.decoder_heads", "model.decoder_depth",
+                "model.tubelet", "model.patch", "model.frames", "model.pred_frames")  # fmt: skip
+    problems += [f"{name}={flat[name]} must be at least 1" for name in positive if flat[name] < 1]
+    if not problems:
+        problems += architecture(config).problems()
+        if config.data.batch_size % config.optim.accumulate:
+            problems.append(
+                f"data.batch_size={config.data.batch_size} is not divisible by "
+                f"optim.accumulate={config.optim.accumulate}"
+            )
+    if not 0 <= config.objective.mask_ratio < 1:
+        problems.append(f"objective.mask_ratio={config.objective.mask_ratio} is not in [0, 1)")
+    if problems:
+        raise InputError(f"config: {'; '.join(problems)}")
+
+
+def architecture(config: ConfigDict) -> Architecture:
+    """The model's part of a config."""
+    return Architecture(**config.model)
+
+
+def objective(config: ConfigDict) -> Objective:
+    """The objective's part of a config."""
+    return Objective(**config.objective)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a config means for a data set of a given size."""
+
+    steps_per_epoch: float
+    steps: int
+    warmup_steps: float
+    peak_lr: float
+
+    def __str__(self) -> str:
+        epochs = self.steps / self.steps_per_epoch
+        return (
+            f"{self.steps} steps = {epochs:.4g} epochs of {self.steps_per_epoch:.4g} steps, "
+            f"warm-up {self.warmup_steps:.4g} steps, peak learning rate {self.peak_lr:.3g}"
+        )
+
+
+def recipe(config: ConfigDict, train_records: int) -> Recipe:
+    """Epochs → steps, and blr → learning rate, for `train_records` clips."""
+    optim = config.optim
+    per_epoch = train_records / config.data.batch_size
+    steps = optim.steps or max(1, round(optim.epochs * per_epoch))
+    return Recipe(
+        steps_per_epoch=per_epoch,
+        steps=steps,
+        warmup_steps=steps * optim.warmup_epochs / optim.epochs,
+        peak_lr=optim.blr * config.data.batch_size / 256,
+    )
+
+
+def save(config: ConfigDict, workdir: Path) -> None:
+    """Write `config.json`, whole or not at all."""
+    target = workdir / "config.json"
+    temporary = target.with_suffix(f".tmp{os.getpid()}")
+    temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    temporary.replace(target)
+
+
+def load(workdir: Path | str) -> ConfigDict:
+    """The config of a workdir."""
+    path = Path(workdir) / "config.json"
+    try:
+        return ConfigDict(json.loads(path.read_text()))
+    except OSError:
+        raise InputError(
+            f"{workdir} is not a workdir: it has no readable config.json; give the --workdir "
+            "of `echofm train` or `echofm import`"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is damaged: {error}; restore it or start a new workdir") from None

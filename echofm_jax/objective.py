@@ -1,0 +1,71 @@
+"""The EchoFM objective: a batch and parameters in, the total loss and its terms out.
+
+What a training loop needs to know of an objective is this file: how its parameters are made
+(`model.init_params`), what a batch holds (`clip`, `noise`), and `loss_and_metrics`.
+"""
+import dataclasses
+
+import jax
+
+from echofm_jax.architecture import Architecture
+from echofm_jax.losses import (
+    cycle_distillation,
+    periodic_contrast,
+    pixel_prior,
+    reconstruction,
+    self_similarity,
+)
+from echofm_jax.masking import split_tokens
+from echofm_jax.model import bind
+from echofm_jax.patches import take_tokens, target_patches, with_channels
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective:
+    """Weights and choices of the loss; the defaults are the public implementation's."""
+
+    norm_targets: bool = True  # reconstruct per-patch normalised pixels
+    prior: str = "pixel"  # where same and opposite phase come from: `pixel` or `embedding`
+    prior_alpha: float = 1.0  # how much of the temporal mean the pixel prior removes
+    triplet_weight: float = 1.0
+    triplet_margin: float = 0.2
+    cycle_weight: float = 1.0
+    cycle_tau: float = 0.1
+    masking: str = "consistent"
+    mask_ratio: float = 0.75
+
+
+def loss_and_metrics(
+    params: dict, batch: dict[str, jax.Array], arch: Architecture, objective: Objective
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Batch {clip [B, T, H, W(, C)], noise [B, ...]} → (total loss, {term: scalar float32})."""
+    model = bind(arch, params)
+    clips = with_channels(batch["clip"])
+    visible, masked = split_tokens(
+        batch["noise"], objective.masking, arch.steps, objective.mask_ratio
+    )
+    tokens = model.encoder(clips, visible)  # [B, n, D]
+    predictions = model.decoder(tokens, visible, masked)  # [B, m, u'·p·p, 3]
+    targets = take_tokens(target_patches(clips, arch), masked)  # [B, m, u'·p·p, C]
+    recon = reconstruction(predictions, targets, normalise=objective.norm_targets)
+    similarity = self_similarity(model.projector(tokens, visible))  # [B, t, t]
+    prior = prior_similarity(clips, similarity, arch, objective)
+    triplet = periodic_contrast(similarity, prior, margin=objective.triplet_margin)
+    cycle = cycle_distillation(similarity, prior, tau=objective.cycle_tau)
+    total = recon + objective.triplet_weight * triplet.loss + objective.cycle_weight * cycle
+    return total, {
+        "loss": total,
+        "recon": recon,
+        "triplet": triplet.loss,
+        "triplet_active": triplet.active,
+        "cycle": cycle,
+    }
+
+
+def prior_similarity(
+    clips: jax.Array, similarity: jax.Array, arch: Architecture, objective: Objective
+) -> jax.Array:
+    """The prior [B, t, t], never a path for gradients."""
+    if objective.prior == "embedding":
+        return jax.lax.stop_gradient(similarity)
+    return pixel_prior(clips, arch.tubelet, objective.prior_alpha)

@@ -1,0 +1,48 @@
+"""AdamW with the reference's clipping rule, decay mask and schedule."""
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def learning_rate(
+    epoch: jax.Array | float, *, peak: float, minimum: float, warmup: float, epochs: float
+) -> jax.Array:
+    """Linear warm-up, then half a cosine down to `minimum`; all times in (fractional) epochs."""
+    rising = peak * epoch / max(warmup, 1e-9)
+    progress = jnp.clip((epoch - warmup) / max(epochs - warmup, 1e-9), 0, 1)
+    falling = minimum + (peak - minimum) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+    return jnp.where(epoch < warmup, rising, falling)
+
+
+def adamw(
+    schedule: Callable[[jax.Array], jax.Array],
+    *,
+    clip_norm: float,
+    weight_decay: float,
+    b1: float = 0.9,
+    b2: float = 0.95,
+) -> optax.GradientTransformation:
+    """Clip, Adam, decoupled decay; `schedule` maps the count of finished updates to a rate."""
+    return optax.chain(
+        clip_by_global_norm(clip_norm),
+        optax.scale_by_adam(b1=b1, b2=b2, eps=1e-8),
+        optax.add_decayed_weights(weight_decay, mask=decay_mask),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
+def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
+    """Scale by min(1, limit / (norm + 1e-6)), PyTorch's rule; optax's own has no epsilon."""
+
+    def update(updates, state, params=None):
+        scale = jnp.minimum(1.0, limit / (optax.global_norm(updates) + 1e-6))
+        return jax.tree.map(lambda g: g * scale, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def decay_mask(params: dict) -> dict:
+    """True where weight decay applies: everything but biases and norm scales."""
+    return jax.tree.map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)
