@@ -93,6 +93,51 @@ TABLE = [
     *_dense("decoder/pred", "decoder_pred", "Dd", "pixels"),
 ]
 
+# Constructor arguments of the public PyTorch code, and our fields of Architecture and Objective.
+MODEL_ARGS = {
+    "img_size": "size",
+    "patch_size": "patch",
+    "num_frames": "frames",
+    "t_patch_size": "tubelet",
+    "embed_dim": "width",
+    "depth": "depth",
+    "num_heads": "heads",
+    "mlp_ratio": "mlp_ratio",
+    "decoder_embed_dim": "decoder_width",
+    "decoder_depth": "decoder_depth",
+    "decoder_num_heads": "decoder_heads",
+    "pred_t_dim": "pred_frames",
+}
+OBJECTIVE_ARGS = {
+    "norm_pix_loss": "norm_targets",
+    "phase_prior": "prior",
+    "prior_center_alpha": "prior_alpha",
+    "triplet_weight": "triplet_weight",
+    "triplet_margin": "triplet_margin",
+    "cycle_weight": "cycle_weight",
+    "cycle_tau": "cycle_tau",
+}
+PRIORS = {"pixel": "pixel", "embed": "embedding"}  # values of phase_prior
+
+
+def to_arguments(arch: Mapping, objective: Mapping) -> dict:
+    """Fields of an Architecture and an Objective -> constructor arguments of the public code."""
+    arguments = {theirs: arch[ours] for theirs, ours in MODEL_ARGS.items()}
+    arguments |= {theirs: objective[ours] for theirs, ours in OBJECTIVE_ARGS.items()}
+    priors = {ours: theirs for theirs, ours in PRIORS.items()}
+    arguments["phase_prior"] = priors[arguments["phase_prior"]]
+    return arguments | {"in_chans": 3, "sep_pos_embed": True, "cls_embed": True}
+
+
+def to_objective(arguments: Mapping) -> dict:
+    """Constructor arguments of the public code -> the fields of an Objective that they set."""
+    fields = {
+        ours: arguments[theirs] for theirs, ours in OBJECTIVE_ARGS.items() if theirs in arguments
+    }
+    if "prior" in fields:
+        fields["prior"] = PRIORS[fields["prior"]]
+    return fields
+
 
 def to_torch(params: Mapping, arch: Architecture) -> dict[str, np.ndarray]:
     """JAX parameters (a nested dict of arrays) -> PyTorch state dict of contiguous arrays.
@@ -115,17 +160,11 @@ def to_torch(params: Mapping, arch: Architecture) -> dict[str, np.ndarray]:
     return state
 
 
-def from_torch(state: Mapping[str, np.ndarray], arch: Architecture) -> tuple[dict, list[str]]:
-    """PyTorch state dict -> (JAX parameters in float32, keys that were absent and filled).
+def from_torch(state: Mapping[str, np.ndarray], arch: Architecture) -> dict:
+    """PyTorch state dict -> JAX parameters in float32, a nested dict.
 
-    Checkpoints from before the projector had its own LayerNorm used the encoder's: `prj_norm` is
-    then a copy of `norm`. Raises InputError listing what is missing, unknown or misshapen.
+    Raises InputError listing the keys that are missing, unknown or misshapen.
     """
-    state = dict(state)
-    filled = [key for key in ("prj_norm.weight", "prj_norm.bias") if key not in state]
-    for key in filled:
-        if (shared := key.removeprefix("prj_")) in state:
-            state[key] = state[shared]
     _check(state, arch)
     params: dict = {}
     for row in TABLE:
@@ -139,7 +178,20 @@ def from_torch(state: Mapping[str, np.ndarray], arch: Architecture) -> tuple[dic
         for parent in parents:
             node = node.setdefault(parent, {})
         node[name] = layers[0] if _depth(row, arch) is None else np.stack(layers)
-    return params, filled
+    return params
+
+
+def fill_projector_norm(state: Mapping[str, np.ndarray]) -> tuple[dict, list[str]]:
+    """-> (state dict with `prj_norm`, the keys that were missing).
+
+    Before the projector had its own LayerNorm it used the encoder's, so `norm` takes its place.
+    """
+    missing = [
+        key
+        for key in ("prj_norm.weight", "prj_norm.bias")
+        if key not in state and key.removeprefix("prj_") in state
+    ]
+    return dict(state) | {key: state[key.removeprefix("prj_")] for key in missing}, missing
 
 
 def torch_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:
