@@ -37,7 +37,7 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
     """Scale by min(1, limit / (norm + 1e-6)), PyTorch's rule; optax's own has no epsilon."""
 
     def update(updates, state, params=None):
-        scale = jnp.minimum(1.0, limit / (optax.global_norm(updates) + 1e-6))
+        scale = jnp.minimum(1.0, limit / (optax.tree.norm(updates) + 1e-6))
         return jax.tree.map(lambda g: g * scale, updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

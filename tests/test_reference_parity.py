@@ -19,12 +19,12 @@ from safetensors.numpy import load_file
 
 from echofm_jax import objective as objectives
 from echofm_jax.architecture import Architecture
-from echofm_jax.losses import self_similarity
+from echofm_jax.losses import pixel_prior
 from echofm_jax.masking import split_tokens, token_mask
 from echofm_jax.model import bind
 from echofm_jax.objective import Objective
 from echofm_jax.optimizer import adamw, learning_rate
-from echofm_jax.torch_weights import from_torch, to_torch
+from echofm_jax.torch_weights import MODEL_ARGS, from_torch, to_torch
 
 GOLDENS = Path(
     os.environ.get("ECHOFM_GOLDENS", Path(__file__).parents[2] / "shared" / "goldens")
@@ -40,12 +40,6 @@ STANDARD = {  # the official constructors' sizes, by name
     "large": {"width": 1024, "depth": 24, "heads": 16},
     "huge": {"width": 1280, "depth": 32, "heads": 16},
 }
-FIELDS = {  # official constructor argument → ours
-    "img_size": "size", "patch_size": "patch", "embed_dim": "width", "depth": "depth",
-    "num_heads": "heads", "decoder_embed_dim": "decoder_width", "decoder_depth": "decoder_depth",
-    "decoder_num_heads": "decoder_heads", "mlp_ratio": "mlp_ratio", "num_frames": "frames",
-    "t_patch_size": "tubelet", "pred_t_dim": "pred_frames",
-}  # fmt: skip
 
 
 class Golden:
@@ -58,7 +52,7 @@ class Golden:
         if "model" in settings:
             kind, patch = settings["model"].removeprefix("vit_").split("_patch")
             sizes = STANDARD[kind] | {"patch": int(patch)}
-        sizes |= {ours: settings[theirs] for theirs, ours in FIELDS.items() if theirs in settings}
+        sizes |= {ours: settings[theirs] for theirs, ours in MODEL_ARGS.items() if theirs in settings}
         self.arch = Architecture(**sizes)
         get = settings.get
         self.objective = Objective(
@@ -71,7 +65,8 @@ class Golden:
             cycle_tau=get("cycle_tau", 0.1),
             mask_ratio=settings["mask_ratio"],
         )
-        self.params = from_torch(self.state_dict(), self.arch)
+        self.params, filled = from_torch(self.state_dict(), self.arch)
+        assert not filled
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Official parameters: stored, or made by the formula."""
@@ -116,9 +111,7 @@ def forward(params: dict, batch: dict, arch: Architecture, objective: Objective)
         "mask": token_mask(visible, arch.tokens),
         "cls_stack": z,
         "pred": pred.reshape(*pred.shape[:2], -1),
-        "prior_sim": objectives.prior_similarity(
-            batch["clip"], self_similarity(z), arch, objective
-        ),
+        "prior_sim": pixel_prior(batch["clip"], arch.tubelet, objective.prior_alpha),
         "latent_unmasked": whole,
         "latent_unmasked_mean": whole.mean(1),
         "cls_stack_unmasked": model.projector(whole, every),
@@ -205,7 +198,7 @@ def test_three_adamw_steps(path):
     for step, expected in enumerate(case.settings["losses"]):
         (loss, _), grads = gradient(params, case.batch, case.arch, case.objective)
         assert relative(loss, expected) <= 1e-5, f"loss of step {step}"
-        norm = float(optax.global_norm(grads))
+        norm = float(optax.tree.norm(grads))
         assert relative(norm, case.settings["grad_norms"][step]) <= 1e-4
         assert relative(schedule(step), case.settings["lrs"][step]) <= 1e-6
         updates, state = optimizer.update(grads, state, params)
