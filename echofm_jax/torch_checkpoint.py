@@ -1,4 +1,4 @@
-"""Reads EchoFM weights saved by PyTorch and finds out their architecture.
+"""Files of EchoFM weights saved by PyTorch: reading them, and the arguments of their model.
 
 A `.pth` of the public code or of `echofm export`, an exported folder, or a bare state dict.
 """

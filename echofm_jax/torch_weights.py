@@ -1,4 +1,4 @@
-"""Parameter names and layouts, JAX and PyTorch: one table, read in both directions.
+"""Names and layouts of parameters, JAX and PyTorch: one table, read in both directions.
 
 The PyTorch side is the state dict of the public EchoFM code, also that of
 `echofm_jax.pytorch.EchoFM`. numpy only: imports neither JAX nor PyTorch.
@@ -120,25 +120,6 @@ OBJECTIVE_ARGS = {
 PRIORS = {"pixel": "pixel", "embed": "embedding"}  # values of phase_prior
 
 
-def to_arguments(arch: Mapping, objective: Mapping) -> dict:
-    """Fields of an Architecture and an Objective -> constructor arguments of the public code."""
-    arguments = {theirs: arch[ours] for theirs, ours in MODEL_ARGS.items()}
-    arguments |= {theirs: objective[ours] for theirs, ours in OBJECTIVE_ARGS.items()}
-    priors = {ours: theirs for theirs, ours in PRIORS.items()}
-    arguments["phase_prior"] = priors[arguments["phase_prior"]]
-    return arguments | {"in_chans": 3, "sep_pos_embed": True, "cls_embed": True}
-
-
-def to_objective(arguments: Mapping) -> dict:
-    """Constructor arguments of the public code -> the fields of an Objective that they set."""
-    fields = {
-        ours: arguments[theirs] for theirs, ours in OBJECTIVE_ARGS.items() if theirs in arguments
-    }
-    if "prior" in fields:
-        fields["prior"] = PRIORS[fields["prior"]]
-    return fields
-
-
 def to_torch(params: Mapping, arch: Architecture) -> dict[str, np.ndarray]:
     """JAX parameters (a nested dict of arrays) -> PyTorch state dict of contiguous arrays.
 
@@ -192,6 +173,25 @@ def fill_projector_norm(state: Mapping[str, np.ndarray]) -> tuple[dict, list[str
         if key not in state and key.removeprefix("prj_") in state
     ]
     return dict(state) | {key: state[key.removeprefix("prj_")] for key in missing}, missing
+
+
+def to_arguments(arch: Mapping, objective: Mapping) -> dict:
+    """Fields of an Architecture and an Objective -> constructor arguments of the public code."""
+    arguments = {theirs: arch[ours] for theirs, ours in MODEL_ARGS.items()}
+    arguments |= {theirs: objective[ours] for theirs, ours in OBJECTIVE_ARGS.items()}
+    priors = {ours: theirs for theirs, ours in PRIORS.items()}
+    arguments["phase_prior"] = priors[arguments["phase_prior"]]
+    return arguments | {"in_chans": 3, "sep_pos_embed": True, "cls_embed": True}
+
+
+def to_objective(arguments: Mapping) -> dict:
+    """Constructor arguments of the public code -> the fields of an Objective that they set."""
+    fields = {
+        ours: arguments[theirs] for theirs, ours in OBJECTIVE_ARGS.items() if theirs in arguments
+    }
+    if "prior" in fields:
+        fields["prior"] = PRIORS[fields["prior"]]
+    return fields
 
 
 def torch_shapes(arch: Architecture) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,187 @@
+"""The PyTorch model: equal to the goldens, strict about its files, free of JAX."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from echofm_jax.pytorch import EchoFM, EchoFMConfig
+from echofm_jax.torch_weights import MODEL_ARGS
+
+GOLDENS = Path(os.environ.get("ECHOFM_GOLDENS", Path(__file__).parents[2] / "shared" / "goldens"))
+SMALL = [
+    path
+    for path in sorted(GOLDENS.glob("*.json"))
+    if MODEL_ARGS.keys() - {"mlp_ratio"} <= json.loads(path.read_text()).keys()
+]
+TINY = EchoFMConfig(
+    frames=8, size=32, tubelet=2, patch=16, width=24, depth=2, heads=3,
+    decoder_width=16, decoder_depth=1, decoder_heads=2, pred_frames=4,
+)  # fmt: skip
+
+needs_goldens = pytest.mark.skipif(not SMALL, reason=f"no small goldens in {GOLDENS}")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What a PyTorch user downloads."""
+    torch.manual_seed(0)
+    save_file(EchoFM(TINY).state_dict(), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": vars(TINY)}))
+    return tmp_path
+
+
+def relative(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+@needs_goldens
+@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
+def test_outputs_equal_the_goldens(path: Path):
+    settings, golden = json.loads(path.read_text()), load_file(path.with_suffix(".safetensors"))
+    fields = {ours: settings[theirs] for theirs, ours in MODEL_ARGS.items() if theirs in settings}
+    model = EchoFM(EchoFMConfig(**fields)).eval()
+    parameters = {k.removeprefix("param."): v for k, v in golden.items() if k.startswith("param.")}
+    model.load_state_dict(parameters, strict=True)
+    clips, noise = golden["input.imgs"], golden["input.mask_noise"]
+    visible = noise.argsort(1)[:, : int(noise.shape[1] * (1 - settings["mask_ratio"]))]
+    mask = torch.ones_like(noise, dtype=torch.bool).scatter(1, visible, False)
+    with torch.no_grad():
+        masked, whole = model.reconstruct(clips, mask), model.encode(clips)
+        outputs = {
+            "latent": masked.latent,
+            "pred": masked.pred,
+            "cls_stack": model.project(masked.latent),
+            "latent_unmasked": whole.tokens,
+            "cls_stack_unmasked": whole.frames,
+        }
+    for name, ours in outputs.items():
+        assert relative(ours, golden[f"output.{name}"]) < 1e-5, name
+    assert torch.equal(masked.mask, golden["output.mask"].bool())
+    torch.testing.assert_close(whole.video, golden["output.latent_unmasked"].mean(1))
+
+
+@needs_goldens
+@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
+def test_reconstruction_trains_as_the_golden(path: Path):
+    """A gradient reaches every parameter but the projector's, which is not in this loss."""
+    settings = json.loads(path.read_text())
+    fields = {ours: settings[theirs] for theirs, ours in MODEL_ARGS.items() if theirs in settings}
+    model = EchoFM(EchoFMConfig(**fields))
+    config = model.config
+    clips = torch.rand(1, 3, config.frames, config.size, config.size)
+    mask = torch.arange(config.positions)[None] % 2 == 0
+    model.reconstruct(clips, mask).pred.square().mean().backward()
+    without = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is None}
+    assert without == {"decoder_block", "decoder_prj_cls_token", "prj_norm"}
+
+
+def test_folder_gives_the_same_model_back(folder: Path):
+    torch.manual_seed(0)
+    expected, model = EchoFM(TINY), EchoFM.from_pretrained(folder)
+    clips = torch.rand(2, 3, 8, 32, 32)
+    assert torch.equal(model.encode(clips).tokens, expected.encode(clips).tokens)
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_features_have_the_documented_shapes(folder: Path):
+    features = EchoFM.from_pretrained(folder)(torch.rand(2, 3, 8, 32, 32))
+    assert [list(x.shape) for x in features] == [[2, 16, 24], [2, 4, 24], [2, 24]]
+
+
+def test_preprocess_takes_grey_and_colour_one_clip_and_many():
+    model = EchoFM(TINY)
+    grey = np.random.default_rng(0).integers(0, 256, (8, 32, 32), np.uint8)
+    grey.flags.writeable = False  # as np.load(mmap_mode="r") gives them
+    clips = model.preprocess(grey)
+    assert clips.shape == (1, 3, 8, 32, 32) and clips.dtype == torch.float32
+    assert torch.equal(clips[0, 2] * 255, torch.tensor(grey).float())
+    colour = np.stack([grey] * 3, -1)
+    assert torch.equal(model.preprocess(colour), clips)
+    assert torch.equal(model.preprocess(np.stack([grey, grey]))[1], clips[0])
+    assert torch.equal(model.preprocess(colour[None]), clips)
+
+
+def test_preprocess_resizes_to_the_models_size():
+    clips = EchoFM(TINY).preprocess(np.full((8, 60, 80), 51, np.uint8))
+    torch.testing.assert_close(clips, torch.full((1, 3, 8, 32, 32), 0.2))
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (np.zeros((7, 32, 32), np.uint8), "T = 8"),
+        (np.zeros((32, 32), np.uint8), "T = 8"),
+        (np.zeros((8, 32, 32), np.float32), "uint8"),
+    ],
+)
+def test_preprocess_refuses_what_it_cannot_take(frames: np.ndarray, message: str):
+    with pytest.raises(ValueError, match=message):
+        EchoFM(TINY).preprocess(frames)
+
+
+def test_clips_of_another_size_are_refused():
+    with pytest.raises(ValueError, match=r"\[B, 3, 8, 32, 32\]"):
+        EchoFM(TINY).encode(torch.zeros(1, 3, 8, 48, 48))
+
+
+def test_truncated_weights_are_named(folder: Path):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"model\.safetensors: truncated or damaged"):
+        EchoFM.from_pretrained(folder)
+
+
+def test_absent_files_are_named(folder: Path):
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        EchoFM.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"architecture": {"widht": 3}}', "{}"])
+def test_a_config_of_something_else_is_refused(folder: Path, text: str):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json: not a config of EchoFM"):
+        EchoFM.from_pretrained(folder)
+
+
+def test_wrong_keys_and_shapes_are_listed(folder: Path):
+    file = folder / "model.safetensors"
+    state = load_file(file)
+    state["head.weight"] = state.pop("norm.weight")
+    state["prj_norm.bias"] = torch.zeros(3)
+    save_file(state, file)
+    with pytest.raises(ValueError, match=r"1 missing: norm\.weight; 1 unknown: head\.weight; "
+                       r"1 of another shape: prj_norm\.bias \[3\], not \[24\]"):  # fmt: skip
+        EchoFM.from_pretrained(folder)
+
+
+def test_no_jax_is_imported():
+    code = (
+        "import sys, echofm_jax.pytorch\n"
+        "print(*sorted({'jax', 'flax', 'orbax', 'grain', 'ml_collections'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout.strip()) == (0, ""), result.stderr
+
+
+def test_the_file_stands_alone(folder: Path):
+    """Copied next to the weights, it needs torch and safetensors only."""
+    import echofm_jax.pytorch.modeling_echofm as module
+
+    (folder / "modeling_echofm.py").write_text(Path(module.__file__).read_text())
+    code = (
+        "import sys; from modeling_echofm import EchoFM; model = EchoFM.from_pretrained('.')\n"
+        "assert not [m for m in sys.modules if m.startswith(('echofm_jax', 'jax'))]\n"
+        "print(model.config.width)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder
+    )
+    assert (result.returncode, result.stdout.strip()) == (0, "24"), result.stderr
