@@ -58,12 +58,15 @@ def cycle_length(S: np.ndarray, seconds_per_step: float) -> float:
     ones are the two passages through one volume inside a cycle; the rule is that of McLeod and
     Wyvill 2005 for pitch), and is refined by a parabola through three lags. It is nan where the
     curve shows no full cycle: the recording ends before the rebound has turned, the climb is less
-    than a fifth of the fall, or no lag lies between 0.25 s and 2.4 s (25 to 240 bpm).
+    than a fifth of the fall or within four standard errors, or the lag is not between 0.25 s and
+    2.4 s (25 to 240 bpm).
     """
     curve = lag_curve(S)[: int(LONGEST_CYCLE / seconds_per_step) + 2]
     climb = curve - np.minimum.accumulate(curve)
-    highest = climb.max()
-    if not highest > 0.2 * (curve[0] - curve.min()):
+    highest, top = climb.max(), int(climb.argmax())
+    trough = int(curve[: top + 1].argmin())
+    error = np.hypot(*(np.diagonal(S, k).std() / np.sqrt(len(S) - k) for k in (trough, top)))
+    if not highest > max(0.2 * (curve[0] - curve.min()), 4 * error):
         return float("nan")
     rebound = climb >= 0.7 * highest
     start = int(rebound.argmax())
