@@ -26,7 +26,9 @@ BASE = Architecture(width=768, depth=12, heads=12)
 
 @pytest.fixture(scope="module")
 def params() -> dict:
-    return jax.tree.map(np.asarray, init_params(TINY, jax.random.key(0)))
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda key: init_params(TINY, key), jax.random.key(0))
+    return jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), shapes)
 
 
 def random_state() -> dict[str, np.ndarray]:

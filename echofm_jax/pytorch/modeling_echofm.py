@@ -1,7 +1,7 @@
 """EchoFM in PyTorch, one file: a video masked autoencoder for echocardiography and its projector.
 
     model = EchoFM.from_pretrained("FOLDER").eval()
-    features = model.encode(model.preprocess(frames))      # frames: uint8 [T, H, W]
+    features = model.encode(model.preprocess(frames, fps=50))     # frames: uint8 [T, H, W]
     features.tokens, features.frames, features.video       # [B, t*L, D], [B, t, D], [B, D]
 
 Needs torch and safetensors only. Method: EchoFM, arXiv 2410.23413. Parameter names are those of
@@ -13,6 +13,7 @@ L = (H/p)(W/p) positions, N = t*L tokens in time-major order, D width.
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +42,7 @@ class EchoFMConfig:
     decoder_depth: int = 8
     decoder_heads: int = 16
     pred_frames: int = 8
+    window_seconds: float = 0.0  # that the frames of a training clip span; 0: consecutive frames
 
     @property
     def steps(self) -> int:
@@ -162,15 +164,8 @@ class EchoFM(nn.Module):
         self.decoder_norm = nn.LayerNorm(c.decoder_width, eps=NORM_EPS)
         pixels = c.pred_frames // c.steps * c.patch**2 * 3
         self.decoder_pred = nn.Linear(c.decoder_width, pixels)
-        self.apply(self._initialise)
         for token in self.parameters(recurse=False):
             nn.init.trunc_normal_(token, std=0.02)
-
-    @staticmethod
-    def _initialise(module: nn.Module) -> None:
-        if isinstance(module, nn.Linear | nn.Conv3d):
-            nn.init.xavier_uniform_(module.weight.flatten(1))
-            nn.init.zeros_(module.bias)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "EchoFM":
@@ -185,7 +180,9 @@ class EchoFM(nn.Module):
             if not file.is_file():
                 raise FileNotFoundError(f"{file}: no such file; give the folder that holds it")
         try:
-            config = EchoFMConfig(**json.loads(config_file.read_text())["architecture"])
+            fields = json.loads(config_file.read_text())
+            window = fields["preprocessing"]["window_seconds"]
+            config = EchoFMConfig(**fields["architecture"], window_seconds=window)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{config_file}: not a config of EchoFM ({error})") from error
         try:
@@ -196,21 +193,25 @@ class EchoFM(nn.Module):
             ) from error
         with torch.device("meta"):  # no memory, no initialisation: every value comes from the file
             model = cls(config)
-        wrong = _differences(state, model.state_dict())
-        if wrong:
-            raise ValueError(f"{weights_file}: does not fit {config_file.name}: {wrong}")
-        model.load_state_dict(state, assign=True)
+        try:
+            model.load_state_dict(state, assign=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:600]
+            raise ValueError(f"{weights_file}: not the weights of its config: {reason}") from error
         return model
 
-    def preprocess(self, frames: Tensor) -> Tensor:
+    def preprocess(self, frames: Tensor, fps: float | None = None) -> Tensor:
         """Frames as decoded to clips as the model takes them.
 
         Args:
           frames: uint8 tensor or array, grey [T, H, W] or [B, T, H, W], or colour with a last
-            axis of 3. T must be `config.frames`; other sizes are resized to `config.size`.
+            axis of 3. T is free: the central window of the length that the model was trained on
+            is taken. Another height or width is resized to `config.size`.
+          fps: frames per second. Not needed where `config.window_seconds` is 0 (the window is of
+            consecutive frames), or where `frames` are a window already (T is `config.frames`).
 
         Returns:
-          float32 [B, 3, T, size, size] in [0, 1]; grey is repeated to three channels.
+          float32 [B, 3, config.frames, size, size] in [0, 1]; grey is repeated to three channels.
         """
         c = self.config
         if not isinstance(frames, Tensor):
@@ -218,20 +219,34 @@ class EchoFM(nn.Module):
         if frames.dtype != torch.uint8:
             raise ValueError(f"frames: {frames.dtype}; give uint8 pixels, 0 to 255")
         if frames.shape[-1] != 3 or frames.ndim == 3:
-            frames = frames.unsqueeze(-1)  # [..., T, H, W, 1]
+            frames = frames.unsqueeze(-1)  # [(B,) T, H, W, 1]
         if frames.ndim == 4:
-            frames = frames.unsqueeze(0)  # [1, T, H, W, 1 or 3]
-        if frames.ndim != 5 or frames.shape[1] != c.frames:
+            frames = frames.unsqueeze(0)  # [1, T, H, W, C]
+        if frames.ndim != 5 or 0 in frames.shape:
             raise ValueError(
-                f"frames: shape {tuple(frames.shape)}; give [T, H, W], [B, T, H, W] or the same "
-                f"with a last axis of 3, with T = {c.frames} frames"
+                f"frames: shape {tuple(frames.shape)}; give [T, H, W] or [B, T, H, W], with a "
+                "last axis of 3 for colour"
             )
-        x = frames.to(self.pos_embed_class.device, torch.float32).permute(0, 4, 1, 2, 3) / 255
+        x = frames[:, self._window(frames.shape[1], fps)]  # [B, config.frames, H, W, C]
+        x = x.to(self.cls_token.device, torch.float32).permute(0, 4, 1, 2, 3) / 255
         if x.shape[-2:] != (c.size, c.size):
-            flat = x.flatten(0, 2).unsqueeze(1)  # [B*C*T, 1, H, W]
-            flat = F.interpolate(flat, (c.size, c.size), mode="bilinear", antialias=True)
-            x = flat.view(*x.shape[:3], c.size, c.size)
-        return x.expand(-1, 3, -1, -1, -1)  # [B, 3, T, size, size]
+            images = x.flatten(0, 2).unsqueeze(1)  # [B*C*frames, 1, H, W]
+            images = F.interpolate(images, (c.size, c.size), mode="bilinear", antialias=True)
+            x = images.view(*x.shape[:3], c.size, c.size)
+        return x.expand(-1, 3, -1, -1, -1)  # [B, 3, frames, size, size]
+
+    def _window(self, total: int, fps: float | None) -> Tensor:
+        """Indices [config.frames] of a recording's central window; a short one starts anew."""
+        c = self.config
+        stride = 1.0
+        if c.window_seconds and total != c.frames and not fps:
+            raise ValueError(f"fps is needed to take {c.window_seconds} s out of {total} frames")
+        if c.window_seconds and fps:
+            stride = c.window_seconds * fps / c.frames
+        samples = stride * torch.arange(c.frames, dtype=torch.float64)
+        starts = math.ceil(total - 0.5 - samples[-1].item())  # from which the window fits
+        nearest = ((max(starts - 1, 0) // 2 + samples) % total + 0.5).long()
+        return nearest % total
 
     def encode(self, clips: Tensor) -> Features:
         """Features of whole clips, [B, 3, T, H, W] in [0, 1]; differentiable."""
@@ -293,21 +308,3 @@ class EchoFM(nn.Module):
 def _positions(spatial: Tensor, temporal: Tensor) -> Tensor:
     """Position embeddings [1, L, D] and [1, t, D] to one for every token, [1, t*L, D]."""
     return (temporal.unsqueeze(2) + spatial.unsqueeze(1)).flatten(1, 2)
-
-
-def _differences(state: dict[str, Tensor], expected: dict[str, Tensor]) -> str:
-    """What keeps `state` from being loaded, in one line; empty when nothing does."""
-    lists = {
-        "missing": sorted(expected.keys() - state.keys()),
-        "unknown": sorted(state.keys() - expected.keys()),
-        "of another shape": sorted(
-            f"{key} {list(state[key].shape)}, not {list(expected[key].shape)}"
-            for key in expected.keys() & state.keys()
-            if state[key].shape != expected[key].shape
-        ),
-    }
-    return "; ".join(
-        f"{len(keys)} {problem}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
-        for problem, keys in lists.items()
-        if keys
-    )
