@@ -1,16 +1,18 @@
 """Packaging of echofm_jax. Lower bounds are the versions the test suite has passed with."""
+
 import pathlib
 import re
 
 from setuptools import find_packages, setup
 
 HERE = pathlib.Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "echofm_jax" / "__init__.py").read_text()).group(1)
+INIT = (HERE / "echofm_jax" / "__init__.py").read_text()
+VERSION = re.search(r'__version__ = "(.+)"', INIT).group(1)
 
 setup(
     name="echofm_jax",
     version=VERSION,
-    description="EchoFM in JAX: pre-train an echocardiogram video foundation model, hand the weights to PyTorch",
+    description="Pre-train an echocardiogram video foundation model in JAX, use it in PyTorch",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

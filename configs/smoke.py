@@ -1,7 +1,8 @@
 """A small EchoFM that learns something in minutes on two CPU cores.
 
-    echofm train --config=configs/smoke.py --workdir=runs/smoke --config.data.dir=DATA
+echofm train --config=configs/smoke.py --workdir=runs/smoke --config.data.dir=DATA
 """
+
 from ml_collections import ConfigDict
 
 from echofm_jax.config import default_config

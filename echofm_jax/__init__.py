@@ -2,4 +2,5 @@
 
 `import echofm_jax` imports neither JAX nor PyTorch; `load` imports what the path needs.
 """
+
 __version__ = "0.1.0"

@@ -1,4 +1,5 @@
 """`python -m echofm_jax COMMAND ...`, the same as `echofm COMMAND ...`."""
+
 import sys
 
 from echofm_jax.cli import main

@@ -1,4 +1,5 @@
 """The shape of an EchoFM model, and what follows from it. No JAX in here."""
+
 import dataclasses
 
 import numpy as np

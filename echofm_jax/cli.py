@@ -2,6 +2,7 @@
 
 0 done; 2 the user's input is wrong (one line on standard error); 1 our fault (traceback).
 """
+
 import importlib
 import sys
 from collections.abc import Sequence

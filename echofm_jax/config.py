@@ -3,6 +3,7 @@
 A config file has `get_config(variant)` and starts from `default_config`. Everything that makes no
 sense is refused here, before a directory is made or anything is compiled.
 """
+
 import dataclasses
 import difflib
 import json
@@ -49,7 +50,7 @@ def default_config(model: str, variant: str) -> ConfigDict:
             "batch_size": 256,  # clips per update, over all devices
             "window_seconds": 0.0,  # 0: consecutive frames, as the paper
             "assumed_fps": 30.0,  # for clips whose rate is unknown
-            "workers": 0,  # loader processes; 0: threads of this process
+            "workers": 0,  # decoding threads; 0: one a core, at most 8
         },
         "optim": {
             "blr": 1e-3,  # learning rate = blr * batch_size / 256
@@ -109,9 +110,11 @@ def unknown_key(argv: Sequence[str], spec: str, error: Exception) -> str:
         key = argument.split("=")[0].lstrip("-").removeprefix("config.")
         if argument.lstrip("-").startswith("config.") and key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
-            return f"--config.{key} does not exist in {spec}: did you mean --config.{near[0]}?" if (
-                near
-            ) else f"--config.{key} does not exist in {spec}: fields are {', '.join(known)}"
+            return (
+                f"--config.{key} does not exist in {spec}: did you mean --config.{near[0]}?"
+                if (near)
+                else f"--config.{key} does not exist in {spec}: fields are {', '.join(known)}"
+            )
     return f"config {spec}: {error}"
 
 
@@ -210,3 +213,33 @@ def load(workdir: Path | str) -> ConfigDict:
         ) from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is damaged: {error}; restore it or start a new workdir") from None
+
+
+def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """Apply `--config.section.field=value` to a config that was loaded, with its types."""
+    flat = leaves(config)
+    for argument in overrides:
+        name, _, value = argument.removeprefix("--config.").partition("=")
+        pick({key: {} for key in flat}, name, "field")
+        try:
+            config.update_from_flattened_dict({name: type(flat[name])(value)})
+        except ValueError as error:
+            raise InputError(f"bad override {argument}: {error}") from None
+    check(config)
+    return config
+
+
+def refuse_other_model(config: ConfigDict, known: ConfigDict, workdir: Path) -> None:
+    """A workdir belongs to one model; anything else may change between runs."""
+    mine, theirs = leaves(config.model), leaves(known.model)
+    runtime = ("dtype", "remat")  # how it is computed, not what it is
+    different = [
+        f"model.{name}={mine[name]} (the workdir has {theirs.get(name)})"
+        for name in mine
+        if name not in runtime and mine[name] != theirs.get(name)
+    ]
+    if different:
+        raise InputError(
+            f"workdir {workdir} is of another model: {', '.join(different)}; choose another "
+            "--workdir or the same model"
+        )

@@ -3,6 +3,7 @@
 Equations: EchoFM (IEEE TMI 2025), section III-B and III-C; the pixel prior and the distillation
 follow the public implementation of August 2026. All in float32.
 """
+
 from typing import NamedTuple
 
 import jax

@@ -4,6 +4,7 @@ A token's index is time-major: step * L + position. The noise comes from the loa
 record's index), or from a test; the smallest noise is visible, so the same noise gives the same
 mask whatever draws it.
 """
+
 import jax
 import jax.numpy as jnp
 

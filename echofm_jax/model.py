@@ -5,6 +5,7 @@ parameters live outside as a nested dict (`init_params`, `bind`). Consistent mas
 where it is free: only visible tubelets are embedded, the projector computes its CLS query only,
 the decoder never unshuffles, and its last block computes only the tokens that are asked for.
 """
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -195,9 +196,7 @@ class EchoFM(nnx.Module):
 
 def layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
     """LayerNorm in float32, eps 1e-6; two-pass variance, as accurate as the reference's."""
-    return nnx.LayerNorm(
-        width, epsilon=1e-6, use_fast_variance=False, dtype=jnp.float32, rngs=rngs
-    )
+    return nnx.LayerNorm(width, epsilon=1e-6, use_fast_variance=False, dtype=jnp.float32, rngs=rngs)
 
 
 def linear(inputs: int, outputs: int, dtype, rngs: nnx.Rngs) -> nnx.Linear:
@@ -231,9 +230,7 @@ def split_last(blocks: Block) -> tuple[Block, Block]:
 
 def positions_of(module: Encoder | Decoder, index: jax.Array, positions: int) -> jax.Array:
     """Token indices [B, n] → their separate space and time embeddings, summed [B, n, D]."""
-    return (
-        module.pos_spatial[...][index % positions] + module.pos_temporal[...][index // positions]
-    )
+    return module.pos_spatial[...][index % positions] + module.pos_temporal[...][index // positions]
 
 
 def prepend(token: jax.Array, x: jax.Array) -> jax.Array:

@@ -3,6 +3,7 @@
 What a training loop needs to know of an objective is this file: how its parameters are made
 (`model.init_params`), what a batch holds (`clip`, `noise`), and `loss_and_metrics`.
 """
+
 import dataclasses
 
 import jax

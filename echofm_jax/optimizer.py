@@ -1,4 +1,5 @@
 """AdamW with the reference's clipping rule, decay mask and schedule."""
+
 from collections.abc import Callable
 
 import jax

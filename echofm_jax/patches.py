@@ -1,4 +1,5 @@
 """Clips to tubelets and back; pixels as the model sees them and as it must predict them."""
+
 import jax
 import jax.numpy as jnp
 

@@ -4,6 +4,7 @@ A golden is a JSON with a safetensors file beside it; nothing here knows their n
 Float32 throughout. Key biases have no true gradient (softmax is blind to them), hence the
 absolute allowance of 1e-7 of the global gradient norm.
 """
+
 import functools
 import json
 import os
@@ -26,14 +27,10 @@ from echofm_jax.objective import Objective
 from echofm_jax.optimizer import adamw, learning_rate
 from echofm_jax.torch_weights import MODEL_ARGS, from_torch, to_torch
 
-GOLDENS = Path(
-    os.environ.get("ECHOFM_GOLDENS", Path(__file__).parents[2] / "shared" / "goldens")
-)
+GOLDENS = Path(os.environ.get("ECHOFM_GOLDENS", Path(__file__).parents[2] / "shared" / "goldens"))
 CASES = sorted(GOLDENS.glob("*.json"))
 if not CASES:
-    pytest.skip(
-        f"no goldens: set ECHOFM_GOLDENS (looked in {GOLDENS})", allow_module_level=True
-    )
+    pytest.skip(f"no goldens: set ECHOFM_GOLDENS (looked in {GOLDENS})", allow_module_level=True)
 
 STANDARD = {  # the official constructors' sizes, by name
     "base": {"width": 768, "depth": 12, "heads": 12},
@@ -52,7 +49,9 @@ class Golden:
         if "model" in settings:
             kind, patch = settings["model"].removeprefix("vit_").split("_patch")
             sizes = STANDARD[kind] | {"patch": int(patch)}
-        sizes |= {ours: settings[theirs] for theirs, ours in MODEL_ARGS.items() if theirs in settings}
+        sizes |= {
+            ours: settings[theirs] for theirs, ours in MODEL_ARGS.items() if theirs in settings
+        }
         self.arch = Architecture(**sizes)
         get = settings.get
         self.objective = Objective(
@@ -65,8 +64,7 @@ class Golden:
             cycle_tau=get("cycle_tau", 0.1),
             mask_ratio=settings["mask_ratio"],
         )
-        self.params, filled = from_torch(self.state_dict(), self.arch)
-        assert not filled
+        self.params = from_torch(self.state_dict(), self.arch)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Official parameters: stored, or made by the formula."""
@@ -101,7 +99,7 @@ def forward(params: dict, batch: dict, arch: Architecture, objective: Objective)
     model = bind(arch, params)
     loss, terms = objectives.loss_and_metrics(params, batch, arch, objective)
     visible, masked = split_tokens(batch["noise"], "consistent", arch.steps, objective.mask_ratio)
-    every, none = split_tokens(batch["noise"], "consistent", arch.steps, 0.0)
+    every, _ = split_tokens(batch["noise"], "consistent", arch.steps, 0.0)
     latent = model.encoder(batch["clip"], visible)
     whole = model.encoder(batch["clip"], every)
     z = model.projector(latent, visible)
@@ -158,9 +156,7 @@ def test_outputs(path):
 @pytest.mark.parametrize("path", cases(lambda settings: "optimizer" in settings))
 def test_gradients(path):
     case = golden(path)
-    gradient = jax.jit(
-        jax.grad(objectives.loss_and_metrics, has_aux=True), static_argnums=(2, 3)
-    )
+    gradient = jax.jit(jax.grad(objectives.loss_and_metrics, has_aux=True), static_argnums=(2, 3))
     ours, _ = gradient(case.params, case.batch, case.arch, case.objective)
     ours, theirs = to_torch(ours, case.arch), case.group("grad.")
     total = np.sqrt(sum(np.sum(np.float64(g) ** 2) for g in theirs.values()))

@@ -1,0 +1,156 @@
+"""Orbax checkpoints: saved in the background, checked when read, the last whole one wins.
+
+Beside the state lies `data`: the loader's position and a fingerprint of every array. Orbax makes
+a checkpoint visible only when all of it is on disk; the fingerprint tells damage that came later.
+"""
+
+import errno
+import logging
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from echofm_jax.errors import InputError
+
+policies = ocp.checkpoint_managers
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints of one workdir: `restore` once, then `save` every step."""
+
+    def __init__(self, workdir: Path, *, every: int, keep: int):
+        self.folder = (workdir / "checkpoints").absolute()
+        self.manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                save_decision_policy=policies.FixedIntervalPolicy(every),
+                preservation_policy=policies.LatestN(keep),
+            ),
+        )
+
+    def save(self, step: int, state: dict, position: dict, *, force: bool = False) -> bool:
+        """Save if the policy (or `force`) says so; returns whether it did. Call it every step."""
+        due = self.manager.should_save(step) or force
+        if not due or step in self.manager.all_steps():
+            return False
+        data = {"position": position, "fingerprint": fingerprint(state)}
+        with reported(self.folder):
+            self.manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), data=ocp.args.JsonSave(data)
+                ),
+                force=True,
+            )
+        return True
+
+    def restore(self, abstract: dict) -> tuple[dict, dict] | None:
+        """The newest whole checkpoint as (state placed as `abstract` says, loader position).
+
+        A damaged one is named, set aside as `damaged-STEP`, and the one before is tried.
+        """
+        for step in sorted(self.manager.all_steps(), reverse=True):
+            try:
+                found = self.manager.restore(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
+                    ),
+                )
+                state, data = found["state"], found["data"]
+                if fingerprint(state) != data["fingerprint"]:
+                    raise ValueError("its arrays are not those that were saved")
+            except Exception as error:  # whatever a damaged file makes a reader raise
+                self._set_aside(step, error)
+                continue
+            return state, data["position"]
+        return None
+
+    def _set_aside(self, step: int, error: Exception) -> None:
+        damaged = self.folder / f"damaged-{step}"
+        while damaged.exists():
+            damaged = damaged.with_name(damaged.name + "-again")
+        (self.folder / str(step)).rename(damaged)
+        self.manager.reload()
+        reason = " ".join(str(error).split())[:200]
+        log.warning("checkpoint %d is damaged (%s): kept as %s", step, reason, damaged.name)
+
+    def finish(self) -> None:
+        """Wait until every save is on disk."""
+        with reported(self.folder):
+            self.manager.wait_until_finished()
+            self.manager.close()
+
+
+class reported:
+    """Turns a full or unwritable disk into one line about the user's disk."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind, error, trace) -> None:
+        full = ("No space left", "Disk quota", "File too large", "RESOURCE_EXHAUSTED")
+        codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if error and (getattr(error, "errno", 0) in codes or any(f in str(error) for f in full)):
+            raise InputError(
+                f"no room for a checkpoint: {self.folder}: free some space and run the same "
+                "command again; the checkpoints before this one are whole"
+            ) from error
+
+
+def fingerprint(state: dict) -> dict[str, int]:
+    """{path of an array: sum of its words modulo 2³²}, the same on any mesh."""
+    sums = jax.device_get(_sums(state))
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): int(value)
+        for path, value in jax.tree.leaves_with_path(sums)
+    }
+
+
+@jax.jit
+def _sums(state: dict) -> dict:
+    unsigned = {2: jnp.uint16, 4: jnp.uint32}
+
+    def one(x: jax.Array) -> jax.Array:
+        words = jax.lax.bitcast_convert_type(x, unsigned[x.dtype.itemsize])
+        return words.astype(jnp.uint32).sum(dtype=jnp.uint32)
+
+    return jax.tree.map(one, state)
+
+
+def load_params(workdir: Path | str, step: int | None = None) -> tuple[dict, int]:
+    """Parameters of a workdir's newest whole checkpoint (or of `step`) as numpy, and the step."""
+    folder = Path(workdir).absolute() / "checkpoints"
+    steps = ocp.path.step.checkpoint_steps(folder) if folder.is_dir() else []
+    if step is not None and step not in steps:
+        raise InputError(f"no checkpoint of step {step} in {folder}: there are {sorted(steps)}")
+    for candidate in sorted(steps, reverse=True) if step is None else [step]:
+        try:
+            return _read_params(folder, candidate), candidate
+        except Exception as error:  # whatever a damaged file makes a reader raise
+            reason = " ".join(str(error).split())[:200]
+            log.warning("checkpoint %d is damaged (%s)", candidate, reason)
+    raise InputError(f"no whole checkpoint in {folder}: train first, or import weights")
+
+
+def _read_params(folder: Path, step: int) -> dict:
+    handlers = {"state": ocp.PyTreeCheckpointHandler(), "data": ocp.JsonCheckpointHandler()}
+    with ocp.CheckpointManager(folder, item_handlers=handlers) as manager:
+        wanted = {"params": manager.item_metadata(step)["state"].tree["params"]}
+        as_numpy = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+        state = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
+        found = manager.restore(
+            step, args=ocp.args.Composite(state=state, data=ocp.args.JsonRestore())
+        )
+    expected = found["data"]["fingerprint"]
+    for name, value in fingerprint({"params": found["state"]["params"]}).items():
+        if expected[name] != value:
+            raise ValueError(f"{name} is not what was saved")
+    return found["state"]["params"]
