@@ -40,6 +40,7 @@ class TorchCheckpoint(NamedTuple):
 
     state: dict[str, np.ndarray]
     arguments: dict  # its names; only those that the file holds
+    window_seconds: float = 0.0  # only exported folders tell
 
 
 def read_official(path: str | Path) -> tuple[dict, Architecture, list[str]]:
@@ -163,6 +164,7 @@ def _read_safetensors(path: Path) -> TorchCheckpoint:
     try:
         fields = json.loads(config.read_text())
         arguments = to_arguments(fields["architecture"], fields["objective"])
+        window_seconds = fields["preprocessing"]["window_seconds"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{config}: not a config of EchoFM ({error})") from None
-    return TorchCheckpoint(state, arguments)
+    return TorchCheckpoint(state, arguments, window_seconds)

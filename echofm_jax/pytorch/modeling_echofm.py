@@ -9,6 +9,8 @@ the public EchoFM checkpoints, so their state dicts load here and these load the
 
 Shapes: B clips, T frames, H x W pixels, tubelets of u x p x p pixels, t = T/u time steps,
 L = (H/p)(W/p) positions, N = t*L tokens in time-major order, D width.
+
+SPDX-License-Identifier: Apache-2.0
 """
 
 import dataclasses

@@ -1,0 +1,149 @@
+"""`echofm export`: a checkpoint becomes PyTorch weights, verified by running both.
+
+The folder holds `echofm.pth` for the public PyTorch code, and for everybody else
+`model.safetensors`, `config.json`, `modeling_echofm.py` and a model card: no JAX needed.
+"""
+
+import argparse
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from echofm_jax import __version__, cli
+from echofm_jax.atomic import new_folder
+from echofm_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+TOLERANCE = 1e-4  # relative difference between JAX and PyTorch above which nothing is exported
+EVALUATION = "evaluation.json"  # of a workdir, written by `echofm evaluate`
+EXAMPLE = """example:
+  echofm export --workdir runs/smoke --output exported
+  python -c "from exported.modeling_echofm import EchoFM; print(EchoFM.from_pretrained('exported'))"
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Parse, export, report."""
+    parser = argparse.ArgumentParser(
+        prog="echofm export",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--workdir", type=Path, required=True, help="of `echofm train` or import")
+    parser.add_argument("--output", type=Path, required=True, help="a folder that does not exist")
+    parser.add_argument("--step", type=int, help="which checkpoint; default: the newest")
+    parser.add_argument("--json", action="store_true", help="figures as JSON on the last line")
+    args = parser.parse_args(argv)
+    report = export(args.workdir, args.output, args.step)
+    for clip, by_output in report["differences"].items():
+        figures = ", ".join(f"{name} {value:.1e}" for name, value in by_output.items())
+        print(f"JAX and PyTorch on the {clip.replace('_', '-')} clip differ by: {figures}")
+    print(f"exported step {report['step']} to {args.output}:")
+    for name, size in report["files"].items():
+        print(f"  {name:20s} {size / 1e6:9.2f} MB")
+    if args.json:
+        print(json.dumps(report))
+    return 0
+
+
+def export(workdir: Path, output: Path, step: int | None = None) -> dict:
+    """Write `output` and return {step, differences, files}; what fails leaves nothing there.
+
+    Raises InputError when `output` exists or cannot be made, the workdir is none, or PyTorch is
+    absent, and RuntimeError when JAX and PyTorch disagree.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise InputError(
+            "PyTorch is needed and not installed; run: pip install 'echofm_jax[torch]'"
+        ) from None
+    from echofm_jax import checkpoint, config
+
+    settings = config.load(workdir)
+    with new_folder(output) as building:
+        params, step = checkpoint.load_params(workdir, step)
+        return write_folder(building, params, settings, step, read_metrics(workdir, step))
+
+
+def write_folder(
+    folder: Path, params: dict, settings: "ConfigDict", step: int, metrics: dict[str, float]
+) -> dict:
+    """Write every file of an export to `folder`, check them, and return the report."""
+    import torch
+    from safetensors.torch import save_file
+
+    from echofm_jax.config import architecture
+    from echofm_jax.model_card import model_card
+    from echofm_jax.pytorch import EchoFM, modeling_echofm
+    from echofm_jax.torch_parity import differences, held_out_clip, synthetic_clip
+    from echofm_jax.torch_weights import to_arguments, to_torch
+
+    arch = architecture(settings)
+    state = {key: torch.from_numpy(value) for key, value in to_torch(params, arch).items()}
+    if not all(value.isfinite().all() for value in state.values()):
+        raise InputError(f"checkpoint {step} holds values that are not finite; give an earlier one")
+    arguments = to_arguments(settings.model, settings.objective)
+    torch.save({"model": state, "model_args": arguments}, folder / "echofm.pth")
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    shutil.copyfile(modeling_echofm.__file__, folder / "modeling_echofm.py")
+    description = describe(settings, step)
+    (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")
+
+    model = EchoFM.from_pretrained(folder).eval()
+    clips = {"synthetic": synthetic_clip(arch), "held_out": held_out_clip(settings)}
+    found = {
+        name: differences(params, arch, model, clip)
+        for name, clip in clips.items()
+        if clip is not None
+    }
+    largest = max(value for figures in found.values() for value in figures.values())
+    if not largest <= TOLERANCE:
+        raise RuntimeError(f"JAX and PyTorch differ by {largest:.1e}, more than {TOLERANCE}")
+    (folder / "README.md").write_text(model_card(description, metrics, found))
+    files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    return {"step": step, "tolerance": TOLERANCE, "differences": found, "files": files}
+
+
+def describe(settings: "ConfigDict", step: int) -> dict:
+    """`config.json` of an export; nothing in it tells where or on whose data it was trained."""
+    runtime = ("dtype", "remat")  # how it was computed, not what it is
+    return {
+        "architecture": {k: v for k, v in settings.model.items() if k not in runtime},
+        "preprocessing": {
+            "pixels": "uint8, grey or RGB, divided by 255; everything outside the sector black",
+            "frames": settings.model.frames,
+            "size": settings.model.size,
+            "window_seconds": settings.data.window_seconds,
+        },
+        "objective": settings.objective.to_dict(),
+        "provenance": {
+            "software": f"echofm_jax {__version__}",
+            "step": step,
+            "clips_seen": step * settings.data.batch_size,
+            "batch_size": settings.data.batch_size,
+            "optimizer": settings.optim.to_dict(),
+            "seed": settings.seed,
+        },
+    }
+
+
+def read_metrics(workdir: Path, step: int) -> dict[str, float]:
+    """What `echofm evaluate` measured of this step; empty if it did not."""
+    file = workdir / EVALUATION
+    if not file.is_file():
+        return {}
+    measured = json.loads(file.read_text())
+    if measured.get("step") != step:
+        return {}
+    return {name: x for name, x in measured.items() if isinstance(x, float) and math.isfinite(x)}
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run("export", sys.argv[1:]))

@@ -1,0 +1,122 @@
+"""`echofm import`: EchoFM weights saved by PyTorch become a workdir to go on from.
+
+Takes a `.pth` of the public code or of `echofm export`, an exported folder, or a bare state dict.
+The workdir holds a config and a checkpoint of step 0, with a fresh optimizer.
+"""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from echofm_jax import cli
+from echofm_jax.atomic import new_folder
+from echofm_jax.errors import InputError
+from echofm_jax.torch_checkpoint import TorchCheckpoint, convert, read_checkpoint, read_official
+from echofm_jax.torch_weights import to_objective
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from echofm_jax.architecture import Architecture
+
+__all__ = ["import_weights", "main", "read_official"]
+EXAMPLE = """example:
+  echofm import echofm_vitl.pth --workdir runs/imported
+  echofm train --workdir runs/imported --config.data.dir=DATA
+  echofm import echofm_vitl.pth --workdir runs/paper --config configs/vit_l.py:paper
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Parse, import, report."""
+    parser = argparse.ArgumentParser(
+        prog="echofm import",
+        description=__doc__,
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("weights", type=Path, help=".pth, .safetensors or exported folder")
+    parser.add_argument("--workdir", type=Path, required=True, help="a folder that does not exist")
+    parser.add_argument("--config", help="FILE.py[:variant] to train with; default: the file's own")
+    args = parser.parse_args(argv)
+    arch, missing = import_weights(args.weights, args.workdir, args.config)
+    print(f"read EchoFM: {arch}")
+    if missing:
+        print(f"missing: {', '.join(missing)}: the encoder's norm took their place")
+    print(f"wrote step 0 to {args.workdir}")
+    print(f"next: echofm train --workdir {args.workdir} --config.data.dir=DATA")
+    return 0
+
+
+def import_weights(
+    weights: Path, workdir: Path, config_spec: str | None = None
+) -> tuple["Architecture", list[str]]:
+    """Make `workdir` from a file of weights; returns their architecture and what was missing.
+
+    Raises InputError when the weights are damaged or another model's, when the workdir is in use,
+    or when the given config is of another architecture.
+    """
+    from echofm_jax import config as configs
+
+    with new_folder(workdir) as building:
+        checkpoint = read_checkpoint(weights)
+        params, arch, missing = convert(checkpoint, weights)
+        if config_spec is None:
+            config = config_of(checkpoint, arch)
+        else:
+            config = configs.parse([], config_spec)
+            refuse_other_architecture(config, arch, config_spec, weights)
+        configs.save(config, building)
+        save_step_0(params, config, building)
+    return arch, missing
+
+
+def config_of(checkpoint: TorchCheckpoint, arch: "Architecture") -> "ConfigDict":
+    """The paper's recipe, with the architecture and the objective of the file."""
+    from echofm_jax.config import default_config
+
+    config = default_config("vit_l", "official")
+    config.model.update(dataclasses.asdict(arch))
+    config.objective.update(to_objective(checkpoint.arguments))
+    config.data.window_seconds = float(checkpoint.window_seconds)
+    return config
+
+
+def refuse_other_architecture(
+    config: "ConfigDict", arch: "Architecture", config_spec: str, weights: Path
+) -> None:
+    """A given config must describe the model that the file holds."""
+    runtime = ("dtype", "remat")  # how it is computed, not what it is
+    different = [
+        f"model.{name} is {config.model[name]} there and {value} in the weights"
+        for name, value in dataclasses.asdict(arch).items()
+        if name not in runtime and config.model[name] != value
+    ]
+    if different:
+        raise InputError(f"{config_spec} is not for {weights}: {'; '.join(different)}")
+
+
+def save_step_0(params: dict, config: "ConfigDict", workdir: Path) -> None:
+    """A checkpoint that `echofm train` resumes from: step 0, no moments, the data's beginning."""
+    import grain
+    import jax
+
+    from echofm_jax.checkpoint import Checkpoints
+    from echofm_jax.optimizer import adamw
+    from echofm_jax.step import state_from_params
+
+    optim = config.optim
+    optimizer = adamw(lambda step: 0.0, clip_norm=optim.clip_norm, weight_decay=optim.weight_decay)
+    state = jax.jit(state_from_params, static_argnums=1)(params, optimizer)
+    unread = grain.experimental.ElasticIterator(
+        grain.MapDataset.range(1), 1, grain.sharding.ShardOptions(0, 1)
+    )
+    checkpoints = Checkpoints(workdir, every=1, keep=1)
+    checkpoints.save(0, state, unread.get_state(), force=True)
+    checkpoints.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run("import", sys.argv[1:]))

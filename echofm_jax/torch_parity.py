@@ -1,0 +1,101 @@
+"""The same clip through JAX and PyTorch: how far apart the two models are."""
+
+import dataclasses
+import logging
+
+import jax
+import numpy as np
+import torch
+from ml_collections import ConfigDict
+
+from echofm_jax.architecture import Architecture
+from echofm_jax.errors import InputError
+from echofm_jax.masking import split_tokens
+from echofm_jax.model import bind
+from echofm_jax.pytorch import EchoFM
+
+MASK_RATIO = 0.75
+log = logging.getLogger(__name__)
+
+
+def differences(
+    params: dict, arch: Architecture, torch_model: EchoFM, clip: np.ndarray
+) -> dict[str, float]:
+    """Relative difference ‖PyTorch − JAX‖ / ‖JAX‖ of every output, in float32 on the CPU.
+
+    Args:
+      params: JAX parameters; `arch` their architecture.
+      torch_model: the same weights.
+      clip: [1, T, H, W] or [1, T, H, W, 3] uint8.
+
+    Returns:
+      `tokens`, `frames` and `video` of the whole clip, `pixels` predicted from a masked one.
+    """
+    noise = np.random.default_rng(0).random((1, arch.positions), np.float32)
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        ours = jax.device_get(_run_jax(params, arch, clip, noise))
+    theirs = _run_torch(torch_model, clip, ours.pop("visible"))
+    return {
+        name: float(np.linalg.norm(theirs[name] - ours[name]) / np.linalg.norm(ours[name]))
+        for name in theirs
+    }
+
+
+def synthetic_clip(arch: Architecture) -> np.ndarray:
+    """[1, T, H, W] uint8: a textured ring that beats twice; the same every time."""
+    time = np.arange(arch.frames)[:, None, None] / arch.frames  # [T, 1, 1]
+    y, x = np.mgrid[0 : arch.size, 0 : arch.size] / arch.size - 0.5  # [H, W]
+    radius = 0.25 + 0.08 * np.cos(4 * np.pi * time)
+    wall = np.exp(-(((np.hypot(x, y) - radius) / 0.06) ** 2))
+    texture = 0.6 + 0.4 * np.sin(60 * x + 6 * np.pi * time) * np.sin(50 * y)
+    return (255 * wall * texture).astype(np.uint8)[None]
+
+
+def held_out_clip(config: ConfigDict) -> np.ndarray | None:
+    """The first clip of the validation split [1, T, H, W(, 3)]; None where there is none."""
+    if not config.data.dir:
+        return None
+    from data_pipelines.loader import make_loader
+    from echofm_jax.train import loader_config
+
+    try:
+        loader = make_loader(
+            loader_config(config, split="val", shuffle=False, num_epochs=1, batch_size=1)
+        )
+        return next(iter(loader))["clip"]
+    except InputError as error:
+        log.warning("no held-out clip to compare on: %s", error)
+        return None
+
+
+def _run_jax(params: dict, arch: Architecture, clip: np.ndarray, noise: np.ndarray) -> dict:
+    arch = dataclasses.replace(arch, dtype="float32", remat="none")
+
+    @jax.jit
+    def run(params: dict, clip: jax.Array, noise: jax.Array) -> dict:
+        model = bind(arch, params)
+        every, _ = split_tokens(noise, "consistent", arch.steps, 0.0)  # [1, t·L]
+        tokens = model.encoder(clip, every)
+        visible, masked = split_tokens(noise, "consistent", arch.steps, MASK_RATIO)
+        latent = model.encoder(clip, visible)
+        pixels = model.decoder(latent, visible, masked, all_tokens=True)
+        return {
+            "visible": visible,
+            "tokens": tokens,
+            "frames": model.projector(tokens, every),
+            "video": tokens.mean(1),
+            "pixels": pixels.reshape(*pixels.shape[:2], -1),
+        }
+
+    with jax.default_matmul_precision("highest"):
+        return run(params, clip, noise)
+
+
+def _run_torch(model: EchoFM, clip: np.ndarray, visible: np.ndarray) -> dict[str, np.ndarray]:
+    mask = np.ones((1, model.config.steps * model.config.positions), bool)
+    mask[0, visible[0]] = False
+    with torch.inference_mode():
+        clips = model.preprocess(clip)
+        outputs = model.encode(clips)._asdict()
+        outputs["pixels"] = model.reconstruct(clips, torch.from_numpy(mask)).pred
+    return {name: value.numpy() for name, value in outputs.items()}
