@@ -78,7 +78,7 @@ def read_clip(
     fps = float(record.floats("fps")[0])
     num_frames = len(record.bytes_list("frames"))
     if cfg.window_seconds:
-        times = frame_times(record.floats("times"), num_frames, fps or cfg.assumed_fps)
+        times = frame_times(record.floats("times"), num_frames, cfg.assumed_fps)
         window, sampled_fps = cfg.window_seconds, cfg.frames / cfg.window_seconds
     else:
         times, window, sampled_fps = np.arange(num_frames), cfg.frames, fps
@@ -152,7 +152,7 @@ def make_loader(
     `set_state()` continues exactly, on another number of hosts too: the same clips come in each
     global batch, in another order.
 
-    Memory: at most 2 × workers + 1 host batches (each thread stacks one and holds its clips).
+    Memory: at most 2 × (workers + 1) host batches; a thread holds its clips while it stacks them.
 
     Raises:
       InputError: a batch that the hosts cannot share, a data set that is missing, empty, or

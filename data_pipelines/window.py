@@ -3,11 +3,9 @@
 import numpy as np
 
 
-def frame_times(times: np.ndarray, num_frames: int, fps: float) -> np.ndarray:
-    """Time of each frame in seconds, [n] float64: the time stamps, or `i / fps` without them."""
-    if len(times) == num_frames:
-        return np.asarray(times, np.float64)
-    return np.arange(num_frames) / fps
+def frame_times(stamps: np.ndarray, num_frames: int, assumed_fps: float) -> np.ndarray:
+    """Time of each frame in seconds, [n] float64: its stamp, else `i / assumed_fps`."""
+    return stamps.astype(np.float64) if len(stamps) else np.arange(num_frames) / assumed_fps
 
 
 def choose_frames(

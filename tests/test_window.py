@@ -74,7 +74,7 @@ def test_one_frame_is_repeated():
     assert choose_frames(np.zeros(1), 4, 1.0, np.random.default_rng(0)).tolist() == [0, 0, 0, 0]
 
 
-def test_time_stamps_win_over_the_mean_rate():
+def test_time_stamps_win_over_the_assumed_rate():
     stamps = np.array([0, 0.1, 0.3], np.float32)
     assert np.array_equal(frame_times(stamps, 3, 10.0), stamps.astype(np.float64))
     assert np.array_equal(frame_times(np.array([], np.float32), 3, 10.0), [0, 0.1, 0.2])
