@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from echofm_jax import __version__, cli
 from echofm_jax.atomic import new_folder
 from echofm_jax.errors import InputError
+from echofm_jax.import_weights import ORIGIN
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -69,11 +70,16 @@ def export(workdir: Path, output: Path, step: int | None = None) -> dict:
     settings = config.load(workdir)
     with new_folder(output) as building:
         params, step = checkpoint.load_params(workdir, step)
-        return write_folder(building, params, settings, step, read_metrics(workdir, step))
+        description = describe(settings, step, read_origin(workdir))
+        return write_folder(building, params, settings, description, read_metrics(workdir, step))
 
 
 def write_folder(
-    folder: Path, params: dict, settings: "ConfigDict", step: int, metrics: dict[str, float]
+    folder: Path,
+    params: dict,
+    settings: "ConfigDict",
+    description: dict,
+    metrics: dict[str, float],
 ) -> dict:
     """Write every file of an export to `folder`, check them, and return the report."""
     import torch
@@ -88,12 +94,13 @@ def write_folder(
     arch = architecture(settings)
     state = {key: torch.from_numpy(value) for key, value in to_torch(params, arch).items()}
     if not all(value.isfinite().all() for value in state.values()):
-        raise InputError(f"checkpoint {step} holds values that are not finite; give an earlier one")
+        raise InputError("the checkpoint holds values that are not finite; give an earlier --step")
     arguments = to_arguments(settings.model, settings.objective)
     torch.save({"model": state, "model_args": arguments}, folder / "echofm.pth")
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    # safetensors lets only the owner read what it writes; an export is to be shared.
+    (folder / "model.safetensors").chmod((folder / "echofm.pth").stat().st_mode)
     shutil.copyfile(modeling_echofm.__file__, folder / "modeling_echofm.py")
-    description = describe(settings, step)
     (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n")
 
     model = EchoFM.from_pretrained(folder).eval()
@@ -108,10 +115,11 @@ def write_folder(
         raise RuntimeError(f"JAX and PyTorch differ by {largest:.1e}, more than {TOLERANCE}")
     (folder / "README.md").write_text(model_card(description, metrics, found))
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+    step = description["provenance"]["step"]
     return {"step": step, "tolerance": TOLERANCE, "differences": found, "files": files}
 
 
-def describe(settings: "ConfigDict", step: int) -> dict:
+def describe(settings: "ConfigDict", step: int, origin: dict) -> dict:
     """`config.json` of an export; nothing in it tells where or on whose data it was trained."""
     runtime = ("dtype", "remat")  # how it was computed, not what it is
     return {
@@ -130,8 +138,15 @@ def describe(settings: "ConfigDict", step: int) -> dict:
             "batch_size": settings.data.batch_size,
             "optimizer": settings.optim.to_dict(),
             "seed": settings.seed,
+            "started_from": origin or "random parameters",
         },
     }
+
+
+def read_origin(workdir: Path) -> dict:
+    """Which weights the workdir was imported from; empty if it was not."""
+    file = workdir / ORIGIN
+    return json.loads(file.read_text()) if file.is_file() else {}
 
 
 def read_metrics(workdir: Path, step: int) -> dict[str, float]:

@@ -6,6 +6,8 @@ The workdir holds a config and a checkpoint of step 0, with a fresh optimizer.
 
 import argparse
 import dataclasses
+import hashlib
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from echofm_jax.architecture import Architecture
 
 __all__ = ["import_weights", "main", "read_official"]
+ORIGIN = "imported.json"  # in a workdir: what its first checkpoint was made from
 EXAMPLE = """example:
   echofm import echofm_vitl.pth --workdir runs/imported
   echofm train --workdir runs/imported --config.data.dir=DATA
@@ -69,8 +72,17 @@ def import_weights(
             config = configs.parse([], config_spec)
             refuse_other_architecture(config, arch, config_spec, weights)
         configs.save(config, building)
+        origin = {"sha256": sha256(weights), "filled": missing}
+        (building / ORIGIN).write_text(json.dumps(origin, indent=2) + "\n")
         save_step_0(params, config, building)
     return arch, missing
+
+
+def sha256(weights: Path) -> str:
+    """Tells which weights they were, without their name."""
+    file = weights / "model.safetensors" if weights.is_dir() else weights
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def config_of(checkpoint: TorchCheckpoint, arch: "Architecture") -> "ConfigDict":

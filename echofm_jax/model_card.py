@@ -13,6 +13,7 @@ tags: [echocardiography, ultrasound, video, masked-autoencoder, self-supervised]
 
 A video masked autoencoder for echocardiograms with periodic contrastive learning (EchoFM,
 arXiv 2410.23413), pre-trained without labels by {software} and exported to PyTorch.
+Training started from {origin}.
 
 ## Use
 
@@ -34,7 +35,8 @@ What is outside the ultrasound sector must be black and text removed, as in trai
 | `features.frames` | [B, {steps}, {width}] | an embedding a time step: cardiac phase |
 | `features.video` | [B, {width}] | mean of the tokens, for clip-level heads |
 
-`echofm.pth` holds the same weights for the public EchoFM code (`model`, `model_args`).
+`echofm.pth` holds the same weights for the public EchoFM code: state dict `model`, constructor
+arguments `model_args`; its `norm_layer` must be a LayerNorm of eps 1e-6.
 
 ## Model
 
@@ -85,11 +87,15 @@ def model_card(
     grid = architecture["size"] // architecture["patch"]
     steps = architecture["frames"] // architecture["tubelet"]
     optimizer = {f"optimizer.{k}": v for k, v in provenance["optimizer"].items()}
-    training = {k: v for k, v in provenance.items() if k != "optimizer"} | optimizer
+    training = {k: v for k, v in provenance.items() if k not in ("optimizer", "started_from")}
+    origin = provenance["started_from"]
+    if not isinstance(origin, str):
+        origin = f"other weights (SHA-256 {origin['sha256']}), whose terms apply here too"
     objective = {f"objective.{k}": v for k, v in config["objective"].items()}
     return CARD.format(
         **architecture,
         software=provenance["software"],
+        origin=origin,
         steps=steps,
         grid=grid,
         tokens=steps * grid**2,
@@ -99,7 +105,7 @@ def model_card(
             else f"The central {architecture['frames']} consecutive frames are taken."
         ),
         model=table(("", "value"), architecture.items()),
-        training=table(("", "value"), (training | objective).items()),
+        training=table(("", "value"), (training | optimizer | objective).items()),
         measured=(
             table(("on held-out clips", "value"), ((k, f"{v:.4g}") for k, v in metrics.items()))
             if metrics

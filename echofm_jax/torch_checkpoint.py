@@ -144,9 +144,12 @@ def _read_pickle(path: Path) -> object:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle raises nearly anything
-        reason = str(error).strip().split("\n")[0][:120]
+        if code := re.search(r"(?i)unsupported global:? (?:global )?([\w.]+)", str(error)):
+            raise InputError(
+                f"{path}: holds code ({code[1]}), which is never run; save the state dict alone"
+            ) from None
         raise InputError(
-            f"{path}: truncated, damaged or not a checkpoint of PyTorch ({reason}); copy it again"
+            f"{path}: truncated, damaged or not a checkpoint of PyTorch; copy it again"
         ) from None
 
 

@@ -1,6 +1,7 @@
 """The same clip through JAX and PyTorch: how far apart the two models are."""
 
 import dataclasses
+import functools
 import logging
 
 import jax
@@ -32,8 +33,10 @@ def differences(
       `tokens`, `frames` and `video` of the whole clip, `pixels` predicted from a masked one.
     """
     noise = np.random.default_rng(0).random((1, arch.positions), np.float32)
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        ours = jax.device_get(_run_jax(params, arch, clip, noise))
+    exact = dataclasses.replace(arch, dtype="float32", remat="none")
+    cpu = jax.local_devices(backend="cpu")[0]
+    with jax.default_device(cpu), jax.default_matmul_precision("highest"):
+        ours = jax.device_get(_run_jax(params, clip, noise, exact))
     theirs = _run_torch(torch_model, clip, ours.pop("visible"))
     return {
         name: float(np.linalg.norm(theirs[name] - ours[name]) / np.linalg.norm(ours[name]))
@@ -68,27 +71,20 @@ def held_out_clip(config: ConfigDict) -> np.ndarray | None:
         return None
 
 
-def _run_jax(params: dict, arch: Architecture, clip: np.ndarray, noise: np.ndarray) -> dict:
-    arch = dataclasses.replace(arch, dtype="float32", remat="none")
-
-    @jax.jit
-    def run(params: dict, clip: jax.Array, noise: jax.Array) -> dict:
-        model = bind(arch, params)
-        every, _ = split_tokens(noise, "consistent", arch.steps, 0.0)  # [1, t·L]
-        tokens = model.encoder(clip, every)
-        visible, masked = split_tokens(noise, "consistent", arch.steps, MASK_RATIO)
-        latent = model.encoder(clip, visible)
-        pixels = model.decoder(latent, visible, masked, all_tokens=True)
-        return {
-            "visible": visible,
-            "tokens": tokens,
-            "frames": model.projector(tokens, every),
-            "video": tokens.mean(1),
-            "pixels": pixels.reshape(*pixels.shape[:2], -1),
-        }
-
-    with jax.default_matmul_precision("highest"):
-        return run(params, clip, noise)
+@functools.partial(jax.jit, static_argnames="arch")
+def _run_jax(params: dict, clip: jax.Array, noise: jax.Array, arch: Architecture) -> dict:
+    model = bind(arch, params)
+    every, _ = split_tokens(noise, "consistent", arch.steps, 0.0)  # [1, t·L]
+    tokens = model.encoder(clip, every)  # [1, t·L, D]
+    visible, masked = split_tokens(noise, "consistent", arch.steps, MASK_RATIO)
+    pixels = model.decoder(model.encoder(clip, visible), visible, masked, all_tokens=True)
+    return {
+        "visible": visible,
+        "tokens": tokens,
+        "frames": model.projector(tokens, every),
+        "video": tokens.mean(1),
+        "pixels": pixels.reshape(*pixels.shape[:2], -1),  # [1, t·L, u'·p·p·3]
+    }
 
 
 def _run_torch(model: EchoFM, clip: np.ndarray, visible: np.ndarray) -> dict[str, np.ndarray]:
