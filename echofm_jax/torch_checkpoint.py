@@ -154,6 +154,7 @@ def _read_pickle(path: Path) -> object:
 
 
 def _read_safetensors(path: Path) -> TorchCheckpoint:
+    import ml_dtypes  # noqa: F401, teaches numpy what bfloat16 is
     import safetensors
     from safetensors.numpy import load_file
 

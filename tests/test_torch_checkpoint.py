@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from echofm_jax.architecture import Architecture
 from echofm_jax.errors import InputError
@@ -52,6 +53,17 @@ def test_layouts_of_training_codes(tmp_path: Path, saved: dict):
     assert arch == TINY and missing == []
     for key, value in to_torch(params, arch).items():
         np.testing.assert_array_equal(value, random_state()[key].numpy(), err_msg=key)
+
+
+def test_safetensors_without_a_config_in_half_precision(tmp_path: Path):
+    arch = Architecture(width=384, depth=1, heads=6, decoder_width=32, decoder_depth=1)
+    state = {key: value.bfloat16() for key, value in random_state(arch).items()}
+    save_file(state, tmp_path / "x.safetensors")
+    params, found, _ = read_official(tmp_path / "x.safetensors")
+    assert found == arch
+    bias = params["encoder"]["norm"]["bias"]
+    assert bias.dtype == np.float32
+    np.testing.assert_array_equal(bias, state["norm.bias"].float().numpy())
 
 
 def test_an_older_checkpoint_says_what_was_missing(tmp_path: Path):

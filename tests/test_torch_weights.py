@@ -68,6 +68,11 @@ def test_every_torch_parameter_makes_the_round_trip_bit_for_bit():
         assert again[key].flags.c_contiguous
 
 
+def test_half_precision_weights_become_float32():
+    state = {key: value.astype(np.float16) for key, value in random_state().items()}
+    assert {x.dtype.name for x in jax.tree.leaves(from_torch(state, TINY))} == {"float32"}
+
+
 def test_a_projector_without_its_own_norm_takes_the_encoders():
     state = random_state()
     del state["prj_norm.weight"], state["prj_norm.bias"]
