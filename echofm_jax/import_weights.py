@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     arch, missing = import_weights(args.weights, args.workdir, args.config)
     print(f"read EchoFM: {arch}")
     if missing:
-        print(f"missing: {', '.join(missing)}: the encoder's norm took their place")
+        print(f"missing: {', '.join(missing)}")
     print(f"wrote step 0 to {args.workdir}")
     print(f"next: echofm train --workdir {args.workdir} --config.data.dir=DATA")
     return 0
@@ -72,7 +72,7 @@ def import_weights(
             config = configs.parse([], config_spec)
             refuse_other_architecture(config, arch, config_spec, weights)
         configs.save(config, building)
-        origin = {"sha256": sha256(weights), "filled": missing}
+        origin = {"sha256": sha256(weights), "missing": missing}
         (building / ORIGIN).write_text(json.dumps(origin, indent=2) + "\n")
         save_step_0(params, config, building)
     return arch, missing

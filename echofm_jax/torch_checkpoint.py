@@ -15,7 +15,7 @@ import numpy as np
 
 from echofm_jax.architecture import Architecture
 from echofm_jax.errors import InputError
-from echofm_jax.torch_weights import fill_projector_norm, from_torch, to_arguments
+from echofm_jax.torch_weights import MODEL_ARGS, fill_projector_norm, from_torch, to_arguments
 
 # The number of heads leaves no trace in the shapes; these are the usual ones.
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
@@ -44,7 +44,7 @@ class TorchCheckpoint(NamedTuple):
 
 
 def read_official(path: str | Path) -> tuple[dict, Architecture, list[str]]:
-    """Weights saved by PyTorch -> (JAX parameters, architecture, keys missing and filled).
+    """Weights saved by PyTorch -> (JAX parameters, architecture, what was missing and assumed).
 
     `path` is a `.pth`, a `.safetensors` or an exported folder. Raises InputError in one line when
     it is damaged or holds another model.
@@ -54,12 +54,19 @@ def read_official(path: str | Path) -> tuple[dict, Architecture, list[str]]:
 
 def convert(checkpoint: TorchCheckpoint, path: str | Path) -> tuple[dict, Architecture, list[str]]:
     """What `read_official` returns, of a checkpoint that was read from `path`."""
-    state, missing = fill_projector_norm(checkpoint.state)
+    state, filled = fill_projector_norm(checkpoint.state)
     try:
         arch = infer_architecture(state, checkpoint.arguments)
-        return from_torch(state, arch), arch, missing
+        params = from_torch(state, arch)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    missing = [f"{key} (that of the encoder taken)" for key in filled]
+    missing += [
+        f"{name} ({getattr(arch, MODEL_ARGS[name])} assumed)"
+        for name in ("num_heads", "decoder_num_heads")
+        if not checkpoint.arguments.get(name)
+    ]
+    return params, arch, missing
 
 
 def read_checkpoint(path: str | Path) -> TorchCheckpoint:
@@ -81,7 +88,8 @@ def read_checkpoint(path: str | Path) -> TorchCheckpoint:
         raise InputError(f"{path}: holds no state dict; give a checkpoint of EchoFM")
     arguments: dict = {}
     for given in (saved.get("args"), saved.get("model_args")):
-        arguments |= vars(given) if isinstance(given, argparse.Namespace) else dict(given or {})
+        given = vars(given) if isinstance(given, argparse.Namespace) else given
+        arguments |= given if isinstance(given, dict) else {}
     return TorchCheckpoint(
         {
             str(key).removeprefix("module.").removeprefix("_orig_mod."): x.float().numpy()

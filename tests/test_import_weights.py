@@ -100,7 +100,7 @@ def test_training_resumes_from_it(workdir: Path):
 def test_where_it_came_from_is_kept_without_its_name(workdir: Path, weights: Path):
     origin = json.loads((workdir / "imported.json").read_text())
     expected = hashlib.sha256(weights.read_bytes()).hexdigest()
-    assert origin == {"sha256": expected, "filled": []}
+    assert origin == {"sha256": expected, "missing": []}
     texts = [file.read_bytes() for file in workdir.rglob("*") if file.is_file()]
     assert not any(b"jane_doe" in text for text in texts)
 
@@ -127,8 +127,8 @@ def test_the_command_says_what_was_missing(tmp_path: Path, weights: Path, capsys
     torch.save(saved, tmp_path / "older.pth")
     status = cli.main(["import", str(tmp_path / "older.pth"), "--workdir", str(tmp_path / "w")])
     assert status == 0
-    assert "missing: prj_norm.weight, prj_norm.bias" in capsys.readouterr().out
-    assert json.loads((tmp_path / "w" / "imported.json").read_text())["filled"]
+    assert "missing: prj_norm.weight (that of the encoder taken), " in capsys.readouterr().out
+    assert json.loads((tmp_path / "w" / "imported.json").read_text())["missing"]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint\n"])

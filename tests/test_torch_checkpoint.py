@@ -42,10 +42,11 @@ def without_prj_norm(state: dict) -> dict:
         {"model": random_state(), "model_args": ARGUMENTS},
         {"model": random_state(), "args": argparse.Namespace(**ARGUMENTS), "epoch": 3},
         {"model_state": random_state(), "args": ARGUMENTS, "optimizer": {"state": {}}},
+        {"model": random_state(), "model_args": ARGUMENTS, "args": ["--lr", "1"]},
         {"model": {f"module.{k}": v for k, v in random_state().items()}, "model_args": ARGUMENTS},
         {"model": {k: v.double() for k, v in random_state().items()}, "model_args": ARGUMENTS},
     ],
-    ids=["model_args", "namespace", "model_state", "module prefix", "float64"],
+    ids=["model_args", "namespace", "model_state", "odd args", "module prefix", "float64"],
 )
 def test_layouts_of_training_codes(tmp_path: Path, saved: dict):
     torch.save(saved, tmp_path / "x.pth")
@@ -56,11 +57,14 @@ def test_layouts_of_training_codes(tmp_path: Path, saved: dict):
 
 
 def test_safetensors_without_a_config_in_half_precision(tmp_path: Path):
-    arch = Architecture(width=384, depth=1, heads=6, decoder_width=32, decoder_depth=1)
+    arch = Architecture(
+        width=384, depth=1, heads=6, decoder_width=32, decoder_depth=1, decoder_heads=4
+    )
     state = {key: value.bfloat16() for key, value in random_state(arch).items()}
     save_file(state, tmp_path / "x.safetensors")
-    params, found, _ = read_official(tmp_path / "x.safetensors")
-    assert found == arch
+    params, found, missing = read_official(tmp_path / "x.safetensors")
+    assert found == dataclasses.replace(arch, decoder_heads=16)
+    assert missing == ["num_heads (6 assumed)", "decoder_num_heads (16 assumed)"]
     bias = params["encoder"]["norm"]["bias"]
     assert bias.dtype == np.float32
     np.testing.assert_array_equal(bias, state["norm.bias"].float().numpy())
@@ -70,7 +74,7 @@ def test_an_older_checkpoint_says_what_was_missing(tmp_path: Path):
     saved = {"model": without_prj_norm(random_state()), "model_args": ARGUMENTS}
     torch.save(saved, tmp_path / "x.pth")
     params, _, missing = read_official(tmp_path / "x.pth")
-    assert missing == ["prj_norm.weight", "prj_norm.bias"]
+    assert [text.split()[0] for text in missing] == ["prj_norm.weight", "prj_norm.bias"]
     norm = params["projector"]["norm"]["scale"]
     np.testing.assert_array_equal(norm, random_state()["norm.weight"].numpy())
 
