@@ -57,10 +57,12 @@ def cycle_length(S: np.ndarray, seconds_per_step: float) -> float:
     The rebound is the first one to climb out of its trough by 0.7 of the highest climb (smaller
     ones are the two passages through one volume inside a cycle; the rule is that of McLeod and
     Wyvill 2005 for pitch), and is refined by a parabola through three lags. It is nan where the
-    curve shows no full cycle: the recording ends before the rebound has turned, the climb is less
-    than a fifth of the fall or within four standard errors, or the lag is not between 0.25 s and
-    2.4 s (25 to 240 bpm).
+    curve shows no full cycle: the recording ends before the rebound has turned, or the climb is
+    less than a fifth of the fall or than four standard errors, or the lag is not between 0.25 s
+    and 2.4 s (25 to 240 bpm). It is nan too where `seconds_per_step` is.
     """
+    if not np.isfinite(seconds_per_step):
+        return float("nan")
     curve = lag_curve(S)[: int(LONGEST_CYCLE / seconds_per_step) + 2]
     climb = curve - np.minimum.accumulate(curve)
     highest, top = climb.max(), int(climb.argmax())
@@ -145,8 +147,7 @@ def same_phase_retrieval(
 ) -> np.ndarray:
     """[t] index of the most similar step at least `exclude_within` seconds away, -1 for none."""
     steps = np.arange(len(S))
-    near = np.abs(steps[:, None] - steps) * seconds_per_step < exclude_within
-    return _nearest(S, ~near)
+    return _nearest(S, np.abs(steps[:, None] - steps) * seconds_per_step >= exclude_within)
 
 
 def beat_time(phase: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ def reconstruction(
     original: np.ndarray,
     masked: np.ndarray,
     reconstructed: np.ndarray,
-    seconds: np.ndarray,
+    seconds: np.ndarray | None,
     simulated: bool = False,
 ) -> None:
     """Three rows of frames: what the camera saw, what the model saw, what it made of that.
@@ -43,7 +43,7 @@ def reconstruction(
       original: [n, H, W] grey frames in [0, 1].
       masked: the same, with nan where a patch was hidden.
       reconstructed: the same, hidden patches predicted.
-      seconds: [n] time of each frame.
+      seconds: [n] time of each frame; None where the frame rate is not known.
       simulated: the clip comes from the phantom.
     """
     n = len(original)
@@ -56,10 +56,11 @@ def reconstruction(
             axis.set_facecolor("#c9d3dc")
             axis.imshow(np.ma.masked_invalid(frame), cmap="gray", vmin=0, vmax=1)
             axis.set(xticks=[], yticks=[])
-    for axis, time in zip(axes[0], seconds, strict=True):
-        axis.set_title(f"{time:.2f} s", fontsize=10)
+    if seconds is not None:
+        for axis, time in zip(axes[0], seconds, strict=True):
+            axis.set_title(f"{time:.2f} s", fontsize=10)
     hidden = np.isnan(masked).mean()
-    _title(figure, f"Held-out clip, {hidden:.0%} of the patches hidden", simulated)
+    _title(figure, f"Reconstruction with {hidden:.0%} of the patches hidden", simulated)
     _save(figure, path)
 
 
@@ -77,20 +78,21 @@ def similarity_maps(
       path: PNG to write.
       embedding: [t, t] `phase.similarity` of the frame embeddings.
       prior: [t, t] the same of the pixels.
-      seconds_per_step: between consecutive rows.
+      seconds_per_step: between consecutive rows; nan where the frame rate is not known.
       beats: [t] `phase.step_beat_time`, to mark each end-diastole; None where it is not known.
       simulated: the clip comes from the phantom.
     """
     figure = _figure(12.5, 4.2)
     maps = figure.subplots(1, 3, gridspec_kw={"width_ratios": [1, 1, 1.15]})
-    span = len(embedding) * seconds_per_step
+    step, unit = (seconds_per_step, "s") if np.isfinite(seconds_per_step) else (1.0, "steps")
+    span = len(embedding) * step
     named = (("Frame embeddings", embedding, BLUE), ("Pixels (prior)", prior, ORANGE))
     for axis, (name, S, _) in zip(maps, named, strict=False):
         image = axis.imshow(
             S, cmap="RdBu_r", vmin=-1, vmax=1, extent=(0, span, span, 0), interpolation="nearest"
         )
-        axis.set(title=name, xlabel="time (s)", ylabel="time (s)")
-        for time in _end_diastoles(beats) * seconds_per_step:
+        axis.set(title=name, xlabel=f"time ({unit})", ylabel=f"time ({unit})")
+        for time in _end_diastoles(beats) * step:
             axis.axvline(time, color="black", lw=0.8, ls=":")
             axis.axhline(time, color="black", lw=0.8, ls=":")
     bar = figure.colorbar(image, ax=maps[:2], shrink=0.85, pad=0.015)
@@ -101,11 +103,11 @@ def similarity_maps(
         curve = phase.lag_curve(S)
         cycle = phase.cycle_length(S, seconds_per_step)
         label = name if np.isnan(cycle) else f"{name}: {cycle:.2f} s, {60 / cycle:.0f} bpm"
-        lags.plot(np.arange(len(curve)) * seconds_per_step, curve, color=colour, label=label)
+        lags.plot(np.arange(len(curve)) * step, curve, color=colour, label=label)
         if not np.isnan(cycle):
             lags.axvline(cycle, color=colour, lw=0.9, ls="--")
     lags.axhline(0, color=GREY, lw=0.6)
-    lags.set(title="Lag curve", xlabel="lag (s)", ylabel="mean cosine similarity")
+    lags.set(title="Lag curve", xlabel=f"lag ({unit})", ylabel="mean cosine similarity")
     lags.set(xlim=(0, None), ylim=(None, 1.3))  # room for the legend
     lags.legend(edgecolor="none", framealpha=0.9, fontsize=9, loc="upper right")
     marked = " (dotted: end-diastole)" if len(_end_diastoles(beats)) else ""

@@ -68,8 +68,15 @@ def test_no_full_cycle_gives_nan():
 
 
 def test_noise_without_a_beat_gives_nan():
-    z = np.random.default_rng(0).normal(size=(90, 64))
-    assert np.isnan(phase.cycle_length(phase.similarity(z), 1 / FPS))
+    noise = [np.random.default_rng(seed).normal(size=(30, 8)) for seed in range(60)]
+    found = [phase.cycle_length(phase.similarity(z), 4 / FPS) for z in noise]
+    assert np.isfinite(found).mean() < 0.1
+
+
+def test_unknown_frame_rate_gives_nan_and_no_match():
+    S = phase.similarity(beating(60)[0])
+    assert np.isnan(phase.heart_rate(S, np.nan))
+    assert (phase.same_phase_retrieval(S, np.nan, 0.5) == -1).all()
 
 
 def test_lag_curve_is_the_mean_of_each_diagonal():

@@ -1,0 +1,159 @@
+"""What a model makes of a batch of held-out clips: losses, hidden pixels, frame embeddings."""
+
+from collections.abc import Iterable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from echofm_jax.architecture import Architecture
+from echofm_jax.losses import pixel_prior, self_similarity
+from echofm_jax.masking import split_tokens
+from echofm_jax.model import EchoFM, bind
+from echofm_jax.objective import Objective, loss_and_metrics
+from echofm_jax.patches import (
+    normalise_patches,
+    take_tokens,
+    target_patches,
+    to_unit,
+    unpatchify,
+    with_channels,
+)
+
+Batch = dict[str, jax.Array]
+
+
+class Hidden(NamedTuple):
+    """The hidden patches of a batch, pixels in [0, 1]."""
+
+    masked: jax.Array  # [B, m] their tokens
+    targets: jax.Array  # [B, m, u'·p·p, C]
+    predictions: jax.Array  # [B, m, u'·p·p, 3]
+    means: jax.Array  # [B, m, 1, 1] what predicting no contrast at all would give
+
+
+def hidden_patches(model: EchoFM, batch: Batch, arch: Architecture, objective: Objective) -> Hidden:
+    """Predict the hidden patches of a batch, as pixels.
+
+    A model of normalised patches says nothing of a patch's mean and contrast: they are the true
+    ones, so its error is to be read beside that of `means`.
+    """
+    clips = with_channels(batch["clip"])
+    visible, masked = split_tokens(
+        batch["noise"], objective.masking, arch.steps, objective.mask_ratio
+    )
+    predictions = model.decoder(model.encoder(clips, visible), visible, masked)
+    targets = to_unit(take_tokens(target_patches(clips, arch), masked))  # [B, m, u'·p·p, C]
+    _, means, deviations = normalise_patches(targets)
+    if objective.norm_targets:
+        predictions = predictions * deviations + means
+    return Hidden(masked, targets, jnp.clip(predictions, 0, 1), means)
+
+
+def frame_embeddings(params: dict, clips: jax.Array, arch: Architecture) -> jax.Array:
+    """Clips [B, T, H, W(, C)] → z [B, t, D], nothing masked."""
+    model = bind(arch, params)
+    every = jnp.broadcast_to(jnp.arange(arch.tokens), (len(clips), arch.tokens))
+    return model.projector(model.encoder(clips, every), every)
+
+
+def clip_metrics(
+    params: dict, batch: Batch, arch: Architecture, objective: Objective
+) -> dict[str, jax.Array]:
+    """Loss terms and PSNR of each clip, {name: [B]}.
+
+    Batch: `clip` and `noise` as in training, and `sector` [B, H, W] bool. `psnr` (dB, peak 1) is
+    over the hidden pixels inside the sector: what is black anyway is no achievement.
+    """
+
+    def losses(clip: jax.Array, noise: jax.Array) -> dict[str, jax.Array]:
+        one = {"clip": clip[None], "noise": noise[None]}
+        return loss_and_metrics(params, one, arch, objective)[1]
+
+    hidden = hidden_patches(bind(arch, params), batch, arch, objective)
+    sector = jnp.repeat(batch["sector"][:, None, ..., None], arch.frames, 1)  # [B, T, H, W, 1]
+    inside = take_tokens(target_patches(sector, arch), hidden.masked)  # [B, m, u'·p·p, 1]
+    return jax.vmap(losses)(batch["clip"], batch["noise"]) | {
+        "psnr": psnr(hidden.predictions, hidden.targets, inside),
+        "psnr_patch_mean": psnr(hidden.means, hidden.targets, inside),
+    }
+
+
+def psnr(predictions: jax.Array, targets: jax.Array, inside: jax.Array) -> jax.Array:
+    """Peak signal-to-noise ratio in dB of pixels in [0, 1], [B, ...] → [B], where `inside`."""
+    axes = tuple(range(1, targets.ndim))
+    error = (predictions - targets) ** 2
+    weight = jnp.broadcast_to(inside, error.shape)
+    return -10 * jnp.log10((error * weight).sum(axes) / jnp.maximum(weight.sum(axes), 1))
+
+
+def prior_agreement(
+    params: dict, clips: jax.Array, arch: Architecture, objective: Objective
+) -> tuple[jax.Array, jax.Array]:
+    """Pearson r [B] between embedding and pixel similarity of all pairs of steps, and z."""
+    z = frame_embeddings(params, clips, arch)
+    pairs = np.triu_indices(arch.steps, 1)
+    a = self_similarity(z)[:, *pairs]  # [B, t(t-1)/2]
+    b = pixel_prior(clips, arch.tubelet, objective.prior_alpha)[:, *pairs]
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    return (a * b).sum(1) / jnp.sqrt((a**2).sum(1) * (b**2).sum(1)), z
+
+
+def effective_rank(z: np.ndarray) -> float:
+    """Directions that embeddings [n, D] spread over: exp of their spectrum's entropy.
+
+    Roy and Vetterli 2007, on centred embeddings: 1 is collapse to a line, at most min(n - 1, D).
+    """
+    spectrum = np.linalg.svd(z - z.mean(axis=0), compute_uv=False)
+    share = spectrum[spectrum > 0] / spectrum.sum()
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def reconstruction_frames(
+    params: dict, batch: Batch, arch: Architecture, objective: Objective
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Grey target frames [B, pred_frames, H, W]: original, hidden patches nan, hidden predicted."""
+    hidden = hidden_patches(bind(arch, params), batch, arch, objective)
+    original = to_unit(target_patches(with_channels(batch["clip"]), arch)).mean(-1, keepdims=True)
+    rows = jnp.arange(len(original))[:, None]
+    predicted = hidden.predictions.mean(-1, keepdims=True)
+    views = (
+        original,
+        original.at[rows, hidden.masked].set(jnp.nan),
+        original.at[rows, hidden.masked].set(predicted),
+    )
+    return tuple(
+        unpatchify(patches, arch.steps, arch.pred_tubelet, arch.patch)[..., 0] for patches in views
+    )
+
+
+def measure_clips(
+    models: dict[str, dict], batches: Iterable[dict], arch: Architecture, objective: Objective
+) -> dict[str, np.ndarray]:
+    """All held-out clips: {name: [n], one figure a clip, or a scalar of them all}.
+
+    Args:
+      models: {"model": parameters, ...}; losses and PSNR are the model's, the prior agreement
+        and the effective rank of every one's embeddings.
+      batches: a loader's, with `sector` (see `clip_metrics`).
+      arch: of all models.
+      objective: of the losses.
+    """
+    metrics = jax.jit(partial(clip_metrics, arch=arch, objective=objective))
+    agreement = jax.jit(partial(prior_agreement, arch=arch, objective=objective))
+    rows, embeddings = [], {name: [] for name in models}
+    for batch in tqdm(batches, desc="clips", disable=None):
+        valid = batch["valid"]
+        row = metrics(models["model"], {k: batch[k] for k in ("clip", "noise", "sector")})
+        row |= {"index": batch["index"]}
+        for name, params in models.items():
+            row[f"prior_agreement_{name}"], z = agreement(params, batch["clip"])
+            embeddings[name].append(np.asarray(z)[valid].reshape(-1, arch.width))
+        rows.append({name: np.asarray(value)[valid] for name, value in row.items()})
+    figures = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    for name, z in embeddings.items():
+        figures[f"effective_rank_{name}"] = effective_rank(np.concatenate(z))
+    return figures
