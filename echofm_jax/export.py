@@ -83,6 +83,7 @@ def write_folder(
 ) -> dict:
     """Write every file of an export to `folder`, check them, and return the report."""
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from echofm_jax.config import architecture
@@ -96,8 +97,14 @@ def write_folder(
     if not all(value.isfinite().all() for value in state.values()):
         raise InputError("the checkpoint holds values that are not finite; give an earlier --step")
     arguments = to_arguments(settings.model, settings.objective)
-    torch.save({"model": state, "model_args": arguments}, folder / "echofm.pth")
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    try:
+        torch.save({"model": state, "model_args": arguments}, folder / "echofm.pth")
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    except (OSError, RuntimeError, SafetensorError) as error:  # how each reports a full disk
+        size = sum(value.nbytes for value in state.values())
+        raise InputError(
+            f"{folder.parent}: cannot write weights of 2 x {size / 1e6:.0f} MB; free some space"
+        ) from error
     # safetensors lets only the owner read what it writes; an export is to be shared.
     (folder / "model.safetensors").chmod((folder / "echofm.pth").stat().st_mode)
     shutil.copyfile(modeling_echofm.__file__, folder / "modeling_echofm.py")
@@ -110,9 +117,8 @@ def write_folder(
         for name, clip in clips.items()
         if clip is not None
     }
-    largest = max(value for figures in found.values() for value in figures.values())
-    if not largest <= TOLERANCE:
-        raise RuntimeError(f"JAX and PyTorch differ by {largest:.1e}, more than {TOLERANCE}")
+    if not all(x <= TOLERANCE for figures in found.values() for x in figures.values()):
+        raise RuntimeError(f"JAX and PyTorch differ by more than {TOLERANCE}: {found}")
     (folder / "README.md").write_text(model_card(description, metrics, found))
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
     step = description["provenance"]["step"]

@@ -161,7 +161,7 @@ def test_colour_clips_are_compared_too(exported: Path):
 
 def test_a_disagreement_leaves_nothing(workdir: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(export, "TOLERANCE", 1e-12)
-    with pytest.raises(RuntimeError, match="JAX and PyTorch differ by"):
+    with pytest.raises(RuntimeError, match="JAX and PyTorch differ by more than"):
         export.export(workdir, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -198,6 +198,24 @@ def test_an_unwritable_output_is_named(workdir: Path, tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
         export.export(workdir, tmp_path / "file" / "out")
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(workdir: Path, tmp_path: Path):
+    """A limit on the size of files stands for the disk."""
+    code = (
+        "import resource, signal, sys; from echofm_jax import cli\n"
+        "import jax, torch, safetensors.torch\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    arguments = ["export", "--workdir", str(workdir), "--output", str(tmp_path / "out")]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True
+    )
+    assert result.returncode == 2 and "cannot write weights of 2 x " in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_json_is_the_last_line(workdir: Path, tmp_path: Path, capsys):

@@ -74,7 +74,7 @@ class Reconstruction(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, [B, N, D] to [B, N, D]."""
+    """Multi-head self-attention."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -84,7 +84,8 @@ class Attention(nn.Module):
         self.v = nn.Linear(width, width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, D] to [B, N, D]."""
         q, k, v = (
             dense(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, heads, N, D/heads]
             for dense in (self.q, self.k, self.v)
@@ -94,19 +95,20 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two dense layers with exact GELU, [..., D] to [..., D]."""
+    """Two dense layers with exact GELU."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] to [..., D]."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block, [B, N, D] to [B, N, D]."""
+    """Pre-norm transformer block."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float):
         super().__init__()
@@ -115,20 +117,22 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = Mlp(width, int(width * mlp_ratio))
 
-    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, D] to [B, N, D]."""
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
 
 class PatchEmbed(nn.Module):
-    """Tubelets to tokens, [B, 3, T, H, W] to [B, t*L, D]."""
+    """Tubelets to tokens."""
 
     def __init__(self, tubelet: int, patch: int, width: int):
         super().__init__()
         size = (tubelet, patch, patch)
         self.proj = nn.Conv3d(3, width, kernel_size=size, stride=size)
 
-    def forward(self, clips: Tensor) -> Tensor:  # noqa: D102
+    def forward(self, clips: Tensor) -> Tensor:
+        """[B, 3, T, H, W] to [B, t*L, D]."""
         return self.proj(clips).flatten(2).transpose(1, 2)
 
 
