@@ -6,7 +6,6 @@ The folder holds `echofm.pth` for the public PyTorch code, and for everybody els
 
 import argparse
 import json
-import math
 import shutil
 import sys
 from pathlib import Path
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
 TOLERANCE = 1e-4  # relative difference between JAX and PyTorch above which nothing is exported
-EVALUATION = "evaluation.json"  # of a workdir, written by `echofm evaluate`
 EXAMPLE = """example:
   echofm export --workdir runs/smoke --output exported
   python -c "from exported.modeling_echofm import EchoFM; print(EchoFM.from_pretrained('exported'))"
@@ -71,7 +69,7 @@ def export(workdir: Path, output: Path, step: int | None = None) -> dict:
     with new_folder(output) as building:
         params, step = checkpoint.load_params(workdir, step)
         description = describe(settings, step, read_origin(workdir))
-        return write_folder(building, params, settings, description, read_metrics(workdir, step))
+        return write_folder(building, params, settings, description, read_evaluation(workdir, step))
 
 
 def write_folder(
@@ -79,7 +77,7 @@ def write_folder(
     params: dict,
     settings: "ConfigDict",
     description: dict,
-    metrics: dict[str, float],
+    evaluation: dict,
 ) -> dict:
     """Write every file of an export to `folder`, check them, and return the report."""
     import torch
@@ -119,7 +117,7 @@ def write_folder(
     }
     if not all(x <= TOLERANCE for figures in found.values() for x in figures.values()):
         raise RuntimeError(f"JAX and PyTorch differ by more than {TOLERANCE}: {found}")
-    (folder / "README.md").write_text(model_card(description, metrics, found))
+    (folder / "README.md").write_text(model_card(description, evaluation, found))
     files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
     step = description["provenance"]["step"]
     return {"step": step, "tolerance": TOLERANCE, "differences": found, "files": files}
@@ -155,15 +153,11 @@ def read_origin(workdir: Path) -> dict:
     return json.loads(file.read_text()) if file.is_file() else {}
 
 
-def read_metrics(workdir: Path, step: int) -> dict[str, float]:
+def read_evaluation(workdir: Path, step: int) -> dict:
     """What `echofm evaluate` measured of this step; empty if it did not."""
-    file = workdir / EVALUATION
-    if not file.is_file():
-        return {}
-    measured = json.loads(file.read_text())
-    if measured.get("step") != step:
-        return {}
-    return {name: x for name, x in measured.items() if isinstance(x, float) and math.isfinite(x)}
+    file = workdir / "evaluation.json"
+    measured = json.loads(file.read_text()) if file.is_file() else {}
+    return measured if measured.get("step") == step else {}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from echofm_jax.evaluate import SHOWN
+
 CARD = """\
 ---
 library_name: pytorch
@@ -73,13 +75,13 @@ trained them says here who may use them, and for what.
 
 
 def model_card(
-    config: Mapping, metrics: Mapping[str, float], differences: Mapping[str, Mapping[str, float]]
+    config: Mapping, evaluation: Mapping, differences: Mapping[str, Mapping[str, float]]
 ) -> str:
     """The card's text.
 
     Args:
       config: what the folder's `config.json` holds.
-      metrics: name -> value measured on held-out clips; may be empty.
+      evaluation: the workdir's `evaluation.json`; empty if this step was not evaluated.
       differences: clip -> output -> relative difference between JAX and PyTorch.
     """
     architecture, provenance = config["architecture"], config["provenance"]
@@ -106,11 +108,7 @@ def model_card(
         ),
         model=table(("", "value"), architecture.items()),
         training=table(("", "value"), (training | optimizer | objective).items()),
-        measured=(
-            table(("on held-out clips", "value"), ((k, f"{v:.4g}") for k, v in metrics.items()))
-            if metrics
-            else "Nothing yet: run `echofm evaluate` before `echofm export`."
-        ),
+        measured=measured(evaluation),
         differences=table(
             ("clip", "output", "difference"),
             (
@@ -119,6 +117,27 @@ def model_card(
                 for output, value in by_output.items()
             ),
         ),
+    )
+
+
+def measured(evaluation: Mapping) -> str:
+    """The figures of `echofm evaluate` with their 95 % intervals; of all clips, not of any one."""
+    if not evaluation:
+        return "Nothing yet: run `echofm evaluate` before `echofm export`."
+    rows, whole = [], ""
+    for name, (meaning, unit) in SHOWN.items():
+        # Indented lines of the evaluation compare with the line above them.
+        whole = whole if meaning.startswith(" ") else meaning
+        label = whole if meaning == whole else f"{whole}: {meaning.strip()}"
+        value = evaluation.get(name)
+        low, high = evaluation["intervals"].get(name, (None, None))
+        if value is not None:
+            interval = "" if low is None else f"{low:.4g} to {high:.4g}"
+            rows.append((label, f"{value:.4g} {unit}".strip(), interval))
+    clips, patients, split = (evaluation[name] for name in ("clips", "patients", "split"))
+    return (
+        f"On {clips} clips of {patients} patients, split `{split}`:\n\n"
+        f"{table(('figure', 'value', '95 % interval'), rows)}"
     )
 
 

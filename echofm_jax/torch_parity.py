@@ -10,6 +10,7 @@ import torch
 from ml_collections import ConfigDict
 
 from echofm_jax.architecture import Architecture
+from echofm_jax.encode import encode
 from echofm_jax.errors import InputError
 from echofm_jax.masking import split_tokens
 from echofm_jax.model import bind
@@ -74,15 +75,10 @@ def held_out_clip(config: ConfigDict) -> np.ndarray | None:
 @functools.partial(jax.jit, static_argnames="arch")
 def _run_jax(params: dict, clip: jax.Array, noise: jax.Array, arch: Architecture) -> dict:
     model = bind(arch, params)
-    every, _ = split_tokens(noise, "consistent", arch.steps, 0.0)  # [1, t·L]
-    tokens = model.encoder(clip, every)  # [1, t·L, D]
     visible, masked = split_tokens(noise, "consistent", arch.steps, MASK_RATIO)
     pixels = model.decoder(model.encoder(clip, visible), visible, masked, all_tokens=True)
-    return {
+    return encode(params, clip, arch=arch)._asdict() | {
         "visible": visible,
-        "tokens": tokens,
-        "frames": model.projector(tokens, every),
-        "video": tokens.mean(1),
         "pixels": pixels.reshape(*pixels.shape[:2], -1),  # [1, t·L, u'·p·p·3]
     }
 

@@ -28,6 +28,13 @@ TINY = Architecture(
 )  # fmt: skip
 OBJECTIVE = Objective(prior="embedding", cycle_weight=0.0)
 
+EVALUATION = {  # as `echofm evaluate` writes it
+    "step": 0, "split": "val", "clips": 12, "patients": 5, "loss": None, "psnr": 24.25,
+    "cross_beat_error_model": 7.5, "cross_beat_error_chance": 25.0,
+    "intervals": {"loss": [None, None], "psnr": [23.5, 25.0], "cross_beat_error_model": [6, 9]},
+    "recordings": [{"cross_beat_error_model": 7.123}],
+}  # fmt: skip
+
 
 def make_workdir(folder: Path, **changes: torch.Tensor) -> Path:
     """A workdir as `echofm import` makes it, of random weights (some changed)."""
@@ -54,8 +61,7 @@ def workdir(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, workdir: Path) -> Path:
-    evaluation = {"step": 0, "psnr": 24.25, "loss": float("nan"), "data": "/data/jane_doe"}
-    (workdir / "evaluation.json").write_text(json.dumps(evaluation))
+    (workdir / "evaluation.json").write_text(json.dumps(EVALUATION))
     folder = tmp_path_factory.mktemp("exports") / "echofm"
     report = export.export(workdir, folder)
     (workdir / "evaluation.json").unlink()
@@ -106,7 +112,10 @@ def test_the_config_says_how_to_prepare_frames(exported: Path):
 
 def test_the_card_holds_metrics_differences_and_origin(exported: Path):
     card = (exported / "README.md").read_text()
-    assert "| psnr | 24.25 |" in card and "nan" not in card
+    assert "On 12 clips of 5 patients, split `val`" in card
+    assert "| PSNR of hidden pixels inside the sector | 24.25 dB | 23.5 to 25 |" in card
+    assert "| cross-beat phase error: chance | 25 % of a cycle |  |" in card
+    assert "None" not in card and "7.123" not in card
     assert "| synthetic | tokens |" in card
     origin = json.loads((exported / "config.json").read_text())["provenance"]["started_from"]
     assert origin["sha256"] in card
@@ -119,10 +128,10 @@ def test_no_path_leaves_the_workdir(exported: Path, workdir: Path):
         assert b"jane_doe" not in content and str(workdir).encode() not in content, file.name
 
 
-def test_metrics_of_another_step_are_left_out(workdir: Path):
-    (workdir / "evaluation.json").write_text('{"step": 7, "psnr": 1.0}')
-    assert export.read_metrics(workdir, 0) == {}
-    assert export.read_metrics(workdir, 7) == {"psnr": 1.0}
+def test_an_evaluation_of_another_step_is_left_out(workdir: Path):
+    (workdir / "evaluation.json").write_text(json.dumps(EVALUATION | {"step": 7}))
+    assert export.read_evaluation(workdir, 0) == {}
+    assert export.read_evaluation(workdir, 7)["psnr"] == 24.25
     (workdir / "evaluation.json").unlink()
 
 
