@@ -183,16 +183,14 @@ def cross_beat_phase_error(S: np.ndarray, beats: np.ndarray) -> tuple[float, flo
       a candidate drawn at random: near 25, less in short recordings, whose candidates are not
       spread evenly. Both nan without a second beat.
     """
-    known = np.isfinite(beats)
-    S, beats = S[np.ix_(known, known)], beats[known]
-    apart = np.abs(beats[:, None] - beats)
+    apart = np.abs(beats[:, None] - beats)  # [t, t], nan where unknown
     other = (np.floor(beats)[:, None] != np.floor(beats)) & (apart >= 0.5)
     found = _nearest(S, other)
-    has = found >= 0
-    if not has.any():
+    has = np.flatnonzero(found >= 0)
+    if len(has) == 0:
         return float("nan"), float("nan")
-    error = 100 * np.abs(apart - np.round(apart))  # [t, t], at most 50
-    chance = (error * other).sum(axis=1)[has] / other.sum(axis=1)[has]
+    error = 100 * np.abs(apart - np.round(apart))  # at most 50
+    chance = np.where(other, error, 0).sum(axis=1)[has] / other.sum(axis=1)[has]
     return float(error[has, found[has]].mean()), float(chance.mean())
 
 

@@ -182,6 +182,16 @@ def test_one_beat_has_no_error_to_measure():
     _, fraction = beating(60, seconds=0.9)
     error, chance = phase.cross_beat_phase_error(np.eye(len(fraction)), phase.beat_time(fraction))
     assert np.isnan(error) and np.isnan(chance)
+    assert np.isnan(phase.cross_beat_phase_error(np.eye(5), np.full(5, np.nan))).all()
+
+
+def test_steps_of_unknown_phase_are_no_candidates():
+    z, fraction = beating(60, seconds=4)
+    S, beats = phase.similarity(z), phase.beat_time(fraction)
+    beats[::3] = np.nan
+    S[:, ::3] = 1.0
+    error, chance = phase.cross_beat_phase_error(S, beats)
+    assert error < 1e-6 and chance == pytest.approx(25, abs=2)
 
 
 def test_stitch_averages_what_covers_the_same_frames():
