@@ -91,7 +91,8 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -
     from echofm_jax import config as configs
     from echofm_jax import visualize
     from echofm_jax.checkpoint import load_params
-    from echofm_jax.held_out import frame_embeddings, measure_clips, reconstruction_frames
+    from echofm_jax.encode import encode
+    from echofm_jax.held_out import measure_clips, reconstruction_frames
     from echofm_jax.metrics import read_metrics
     from echofm_jax.model import init_params
     from echofm_jax.recordings import measure_recordings, read_recording, sector_mask
@@ -125,7 +126,7 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -
     index = clips.pop("index").tolist()
     patients = [source[i].bytes_list("patient_id")[0] for i in index]
     # ---- whole recordings ------------------------------------------------------------------
-    embed = jax.jit(partial(frame_embeddings, arch=arch))
+    embed = jax.jit(lambda params, clips: encode(params, clips, arch=arch).frames)
     embedders = {name: partial(embed, params) for name, params in models.items()}
     recordings, maps = measure_recordings(
         (read_recording(source[i], cfg, info) for i in index), embedders, arch

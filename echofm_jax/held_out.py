@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from echofm_jax.architecture import Architecture
+from echofm_jax.encode import encode
 from echofm_jax.losses import pixel_prior, self_similarity
 from echofm_jax.masking import split_tokens
 from echofm_jax.model import EchoFM, bind
@@ -53,13 +54,6 @@ def hidden_patches(model: EchoFM, batch: Batch, arch: Architecture, objective: O
     return Hidden(masked, targets, jnp.clip(predictions, 0, 1), means)
 
 
-def frame_embeddings(params: dict, clips: jax.Array, arch: Architecture) -> jax.Array:
-    """Clips [B, T, H, W(, C)] → z [B, t, D], nothing masked."""
-    model = bind(arch, params)
-    every = jnp.broadcast_to(jnp.arange(arch.tokens), (len(clips), arch.tokens))
-    return model.projector(model.encoder(clips, every), every)
-
-
 def clip_metrics(
     params: dict, batch: Batch, arch: Architecture, objective: Objective
 ) -> dict[str, jax.Array]:
@@ -94,7 +88,7 @@ def prior_agreement(
     params: dict, clips: jax.Array, arch: Architecture, objective: Objective
 ) -> tuple[jax.Array, jax.Array]:
     """Pearson r [B] between embedding and pixel similarity of all pairs of steps, and z."""
-    z = frame_embeddings(params, clips, arch)
+    z = encode(params, clips, arch=arch).frames
     pairs = np.triu_indices(arch.steps, 1)
     a = self_similarity(z)[:, *pairs]  # [B, t(t-1)/2]
     b = pixel_prior(clips, arch.tubelet, objective.prior_alpha)[:, *pairs]
