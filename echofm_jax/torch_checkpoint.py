@@ -145,7 +145,7 @@ def _read_pickle(path: Path) -> object:
         import torch
     except ImportError:
         raise InputError(
-            f"{path}: reading it needs PyTorch; run pip install 'echofm_jax[torch]'"
+            f"{path}: reading it needs PyTorch; run: pip install 'echofm_jax[torch]'"
         ) from None
     try:
         # Checkpoints of the public code hold their command line, an argparse.Namespace.

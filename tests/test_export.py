@@ -227,6 +227,21 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(workdir: Path, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_pytorch_the_extra_is_named(workdir: Path, tmp_path: Path):
+    commands = [
+        ["export", "--workdir", str(workdir), "--output", str(tmp_path / "out")],
+        ["import", str(workdir.with_name("x.pth")), "--workdir", str(tmp_path / "w")],
+    ]
+    code = (
+        "import sys; sys.modules['torch'] = None; from echofm_jax import cli\n"
+        f"print([cli.main(command) for command in {commands}])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout == "[2, 2]\n", result.stderr
+    assert result.stderr.count("pip install 'echofm_jax[torch]'") == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_json_is_the_last_line(workdir: Path, tmp_path: Path, capsys):
     arguments = ["--workdir", str(workdir), "--output", str(tmp_path / "out"), "--json"]
     assert cli.main(["export", *arguments]) == 0
