@@ -92,7 +92,7 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -
     from echofm_jax import visualize
     from echofm_jax.checkpoint import load_params
     from echofm_jax.encode import encode
-    from echofm_jax.held_out import measure_clips, reconstruction_frames
+    from echofm_jax.held_out import INPUTS, measure_clips, reconstruction_frames
     from echofm_jax.metrics import read_metrics
     from echofm_jax.model import init_params
     from echofm_jax.recordings import measure_recordings, read_recording, sector_mask
@@ -135,9 +135,9 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -
     found = {"step": step, "split": split, "clips": len(index), "patients": len(set(patients))}
     found |= summary(clips, recordings, patients)
     figures = workdir / "figures"
-    original, masked, reconstructed = jax.jit(
-        partial(reconstruction_frames, arch=arch, objective=objective)
-    )(models["model"], {name: first[name] for name in ("clip", "noise")})
+    original, masked, reconstructed = reconstruction_frames(
+        models["model"], {k: first[k] for k in INPUTS}, arch=arch, objective=objective
+    )
     rate = float(first["fps"][0])
     visualize.reconstruction(
         figures / "reconstruction.png", original[0], masked[0], reconstructed[0],

@@ -25,6 +25,8 @@ from echofm_jax.patches import (
 )
 
 Batch = dict[str, jax.Array]
+INPUTS = ("clip", "noise", "sector")  # of a batch
+compiled = partial(jax.jit, static_argnames=("arch", "objective"))
 
 
 class Hidden(NamedTuple):
@@ -54,8 +56,9 @@ def hidden_patches(model: EchoFM, batch: Batch, arch: Architecture, objective: O
     return Hidden(masked, targets, jnp.clip(predictions, 0, 1), means)
 
 
+@compiled
 def clip_metrics(
-    params: dict, batch: Batch, arch: Architecture, objective: Objective
+    params: dict, batch: Batch, *, arch: Architecture, objective: Objective
 ) -> dict[str, jax.Array]:
     """Loss terms and PSNR of each clip, {name: [B]}.
 
@@ -84,8 +87,9 @@ def psnr(predictions: jax.Array, targets: jax.Array, inside: jax.Array) -> jax.A
     return -10 * jnp.log10((error * weight).sum(axes) / jnp.maximum(weight.sum(axes), 1))
 
 
+@compiled
 def prior_agreement(
-    params: dict, clips: jax.Array, arch: Architecture, objective: Objective
+    params: dict, clips: jax.Array, *, arch: Architecture, objective: Objective
 ) -> tuple[jax.Array, jax.Array]:
     """Pearson r [B] between embedding and pixel similarity of all pairs of steps, and z."""
     z = encode(params, clips, arch=arch).frames
@@ -106,8 +110,9 @@ def effective_rank(z: np.ndarray) -> float:
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
+@compiled
 def reconstruction_frames(
-    params: dict, batch: Batch, arch: Architecture, objective: Objective
+    params: dict, batch: Batch, *, arch: Architecture, objective: Objective
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Grey target frames [B, pred_frames, H, W]: original, hidden patches nan, hidden predicted."""
     hidden = hidden_patches(bind(arch, params), batch, arch, objective)
@@ -136,15 +141,14 @@ def measure_clips(
       arch: of all models.
       objective: of the losses.
     """
-    metrics = jax.jit(partial(clip_metrics, arch=arch, objective=objective))
-    agreement = jax.jit(partial(prior_agreement, arch=arch, objective=objective))
+    method = {"arch": arch, "objective": objective}
     rows, embeddings = [], {name: [] for name in models}
     for batch in tqdm(batches, desc="clips", disable=None):
         valid = batch["valid"]
-        row = metrics(models["model"], {k: batch[k] for k in ("clip", "noise", "sector")})
-        row |= {"index": batch["index"]}
+        row = {"index": batch["index"]}
+        row |= clip_metrics(models["model"], {k: batch[k] for k in INPUTS}, **method)
         for name, params in models.items():
-            row[f"prior_agreement_{name}"], z = agreement(params, batch["clip"])
+            row[f"prior_agreement_{name}"], z = prior_agreement(params, batch["clip"], **method)
             embeddings[name].append(np.asarray(z)[valid].reshape(-1, arch.width))
         rows.append({name: np.asarray(value)[valid] for name, value in row.items()})
     figures = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}

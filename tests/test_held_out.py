@@ -22,11 +22,7 @@ ARCH = Architecture(
 OBJECTIVE = Objective()
 
 
-def jitted(function):
-    return jax.jit(functools.partial(function, arch=ARCH, objective=OBJECTIVE))
-
-
-clip_metrics = jitted(held_out.clip_metrics)
+METHOD = {"arch": ARCH, "objective": OBJECTIVE}
 create = jax.jit(functools.partial(init_params, ARCH))
 
 
@@ -69,8 +65,8 @@ def test_psnr_by_hand_counts_only_what_is_inside():
 
 
 def test_losses_are_those_of_training_clip_by_clip(params, batch):
-    found = clip_metrics(params, inputs(batch))
-    loss_terms = jitted(eval_step)
+    found = held_out.clip_metrics(params, inputs(batch), **METHOD)
+    loss_terms = jax.jit(functools.partial(eval_step, **METHOD))
     for i in range(3):
         expected = loss_terms(params, {k: v[i : i + 1] for k, v in inputs(batch).items()})
         for name in ("loss", "recon", "triplet", "cycle"):
@@ -80,7 +76,7 @@ def test_losses_are_those_of_training_clip_by_clip(params, batch):
 def test_predicting_no_contrast_gives_the_psnr_of_the_patch_mean(params, batch):
     silent = params | {"decoder": params["decoder"] | {"pred": jax.tree.map(
         np.zeros_like, params["decoder"]["pred"])}}  # fmt: skip
-    found = clip_metrics(silent, inputs(batch))
+    found = held_out.clip_metrics(silent, inputs(batch), **METHOD)
     assert np.asarray(found["psnr"]) == pytest.approx(
         np.asarray(found["psnr_patch_mean"]), rel=1e-5
     )
@@ -90,12 +86,12 @@ def test_predicting_no_contrast_gives_the_psnr_of_the_patch_mean(params, batch):
 
 def test_black_outside_the_sector_does_not_count(params, batch):
     everywhere = inputs(batch) | {"sector": np.ones_like(batch["sector"])}
-    inside = clip_metrics(params, inputs(batch))["psnr"]
-    assert (clip_metrics(params, everywhere)["psnr"] > inside).all()
+    inside = held_out.clip_metrics(params, inputs(batch), **METHOD)["psnr"]
+    assert (held_out.clip_metrics(params, everywhere, **METHOD)["psnr"] > inside).all()
 
 
 def test_prior_agreement_is_the_correlation_of_the_pairs(params, batch):
-    r, z = jitted(held_out.prior_agreement)(params, batch["clip"])
+    r, z = held_out.prior_agreement(params, batch["clip"], **METHOD)
     prior = np.asarray(pixel_prior(batch["clip"], ARCH.tubelet, 1.0))
     pairs = np.triu_indices(ARCH.steps, 1)
     for i in range(3):
@@ -114,7 +110,7 @@ def test_effective_rank_counts_directions():
 
 def test_reconstruction_keeps_what_was_seen(params, batch):
     original, masked, reconstructed = map(
-        np.asarray, jitted(held_out.reconstruction_frames)(params, inputs(batch))
+        np.asarray, held_out.reconstruction_frames(params, inputs(batch), **METHOD)
     )
     assert original == pytest.approx(batch["clip"][:, ARCH.target_frames] / 255, abs=1e-6)
     hidden = np.isnan(masked)
@@ -131,7 +127,7 @@ def test_all_clips_without_those_that_fill_up_the_batch(params, batch):
         {"model": params, "random": other}, [batch, batch], ARCH, OBJECTIVE
     )
     assert found["index"].tolist() == [4, 5, 4, 5]
-    single = clip_metrics(params, inputs(batch))
+    single = held_out.clip_metrics(params, inputs(batch), **METHOD)
     assert found["psnr"][:2] == pytest.approx(np.asarray(single["psnr"])[:2], rel=1e-4)
     assert found["prior_agreement_model"][0] != found["prior_agreement_random"][0]
     assert 1 < found["effective_rank_model"] < ARCH.width
