@@ -103,18 +103,18 @@ def test_turning_points_are_half_a_cycle_apart():
 
 def test_end_diastole_and_end_systole_follow_the_cavity():
     z, fraction = beating(60, noise=0.2, harmonic=0.2)
-    # Full at phase 0, empty at phase 0.35, measured with an error of a tenth of its swing.
+    # Full at phase 0, empty at phase 0.35, measured with an error of a quarter of its swing.
     volume = np.where(
         fraction < 0.35,
         np.cos(np.pi * fraction / 0.35),
         -np.cos(np.pi * (fraction - 0.35) / 0.65),
     )
-    volume = volume + 0.1 * np.random.default_rng(5).normal(size=len(volume))
+    volume = volume + 0.5 * np.random.default_rng(5).normal(size=len(volume))
     turns = phase.end_diastole_end_systole(phase.similarity(z), volume, 1 / FPS)
     off_diastole = np.abs(fraction[turns.highs] - np.round(fraction[turns.highs]))
     off_systole = np.abs(fraction[turns.lows] - 0.35)
     assert len(turns.highs) == 5 and len(turns.lows) == 6
-    assert off_diastole.mean() < 0.07 and off_systole.mean() < 0.12
+    assert off_diastole.mean() < 0.07 and off_systole.mean() < 0.07
 
 
 def test_cavity_curve_is_the_dark_share_of_the_sector():
@@ -213,5 +213,7 @@ def test_bootstrap_draws_whole_patients():
     assert mean == pytest.approx(values.mean())
     _, narrow_low, narrow_high = phase.bootstrap(values, np.arange(200))
     assert high - low > 2 * (narrow_high - narrow_low)
+    mean, low, high = phase.bootstrap([0.0] * 90 + [1.0] * 10, [0] * 90 + list(range(1, 11)))
+    assert mean == 0.1 and low < 0.1 and high == 1.0  # the patient of 90 clips is not always drawn
     assert phase.bootstrap([1.0, np.nan], [0, 1])[0] == 1.0
     assert np.isnan(phase.bootstrap([np.nan], [0])).all()
