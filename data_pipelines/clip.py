@@ -1,0 +1,45 @@
+"""A clip as a reader hands it over, and the reasons why a file is not one."""
+
+import dataclasses
+
+import numpy as np
+
+MAX_FRAMES_READ = 4096  # longer files are rejected before they are decoded
+REASONS = (
+    "unreadable",  # no reader understands it, or it breaks off
+    "truncated",  # it announces more than it holds
+    "empty",  # zero bytes, zero length
+    "not_video",  # understood, but not a sequence of images
+    "single_frame",
+    "too_long",
+    "m_mode_or_spectral",  # a trace instead of an image of the heart
+    "no_sector",  # no ultrasound sector that could be verified
+    "failed",  # our fault: the report says in which module
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Clip:
+    """Decoded frames with their timing; still holds identities, never leaves ingestion."""
+
+    frames: np.ndarray  # uint8, [T, H, W] grey or [T, H, W, 3] RGB
+    times: np.ndarray | None  # [T] seconds from the first frame; None = unknown
+    fps_source: str  # one of records.FPS_SOURCES
+    patient: str = ""  # as the header has it; empty = unknown
+    mode: str = ""  # what the header says: one of records.MODES, or empty
+
+    @property
+    def fps(self) -> float:
+        """Mean frames a second, 0 = unknown."""
+        if self.times is None or len(self.times) < 2 or self.times[-1] <= 0:
+            return 0.0
+        return float((len(self.times) - 1) / self.times[-1])
+
+
+class Rejected(Exception):
+    """The file is no clip that can be used: a reason from REASONS and a detail without names."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        assert reason in REASONS, reason
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail = reason, detail
