@@ -1,0 +1,229 @@
+"""Shards on disk: ArrayRecord files that TFDS reads, without TensorFlow.
+
+    DATA/echo_clips/1.0.0/  echo_clips-train.array_record-00000-of-00002 ...
+                            features.json, dataset_info.json   TFDS's own
+                            echofm.json                        size, encoding, counts
+
+`tfds.builder("echo_clips", data_dir=DATA)` opens it, as does `open_split`. A data set is built in
+a sibling folder, read back and counted, and only then given its name.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.core import example_serializer
+from tensorflow_datasets.proto import tf_example_pb2
+
+from data_pipelines import records
+from echofm_jax.errors import InputError
+
+SPLITS = ("train", "val", "test")
+SHARD_BYTES = 256 << 20  # a new shard begins after this much
+TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+_serializer = example_serializer.ExampleSerializer(records.FEATURES.get_serialized_info())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetInfo:
+    """What a loader must know before it reads."""
+
+    size: int  # pixels along a side
+    encoding: str  # of one frame: one of records.ENCODINGS
+    colour: bool  # frames are [H, W, 3] instead of [H, W]
+    simulated: bool  # by `echofm phantom`; whatever shows it says so
+    records: dict[str, int]  # per split; empty splits are absent
+
+
+def serialize(example: Mapping) -> bytes:
+    """A record as stored; keys and types are those of `records.FEATURES`."""
+    return _serializer.serialize_example(records.FEATURES.encode_example(example))
+
+
+def identity(data: bytes) -> tuple[str, int]:
+    """(clip_id, segment) of a stored record."""
+    feature = tf_example_pb2.Example.FromString(data).features.feature
+    clip, segment = feature["clip_id"].bytes_list.value[0], feature["segment"].int64_list.value[0]
+    return clip.decode(), segment
+
+
+class SplitWriter:
+    """Writes one split, a shard after the other, and remembers what it wrote."""
+
+    def __init__(self, folder: Path, split: str):
+        self.folder, self.split = folder, split
+        self.lengths: list[int] = []
+        self.identities: list[tuple[str, int]] = []
+        self.bytes = self._room = 0
+        self._writer = None
+
+    def write(self, data: bytes) -> None:
+        """Append one serialized record."""
+        if self._room <= 0:
+            self._next_shard()
+        self._writer.write(data)
+        self._room -= len(data)
+        self.bytes += len(data)
+        self.lengths[-1] += 1
+        self.identities.append(identity(data))
+
+    def _next_shard(self) -> None:
+        self._close()
+        path = self.folder / f"part-{self.split}-{len(self.lengths)}"
+        self._writer = ArrayRecordWriter(str(path), "group_size:1")
+        self.lengths.append(0)
+        self._room = SHARD_BYTES
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def finish(self) -> tfds.core.SplitInfo:
+        """Close, give the shards their names, and describe the split for TFDS."""
+        self._close()
+        total = len(self.lengths)
+        for i in range(total):
+            name = f"{records.DATASET}-{self.split}.array_record-{i:05d}-of-{total:05d}"
+            (self.folder / f"part-{self.split}-{i}").rename(self.folder / name)
+        return tfds.core.SplitInfo(
+            name=self.split,
+            shard_lengths=self.lengths,
+            num_bytes=self.bytes,
+            filename_template=template(self.folder),
+        )
+
+
+@contextlib.contextmanager
+def new_dataset(data_dir: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
+    """A folder to write splits into; it becomes the data set when the block ends well.
+
+    Raises:
+      InputError: there is a data set already, or no way to write one.
+    """
+    target = Path(data_dir) / records.DATASET / records.VERSION
+    if target.exists() and not overwrite:
+        raise InputError(
+            f"{data_dir} holds a data set already: give another --data_dir, or --overwrite"
+        )
+    building = target.with_name(f".{records.VERSION}.building-{os.getpid()}")
+    try:
+        building.mkdir(parents=True)
+        yield building
+        if target.exists():
+            shutil.rmtree(target)
+        building.rename(target)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {data_dir}: {error.strerror or error}; free some space or choose "
+            "another --data_dir"
+        ) from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def describe(folder: Path, writers: Mapping[str, SplitWriter], **settings) -> dict[str, int]:
+    """Finish the splits, write the metadata, read everything back; returns records per split."""
+    writers = {split: writer for split, writer in writers.items() if writer.lengths}
+    infos = [writer.finish() for writer in writers.values()]
+    tfds.folder_dataset.write_metadata(
+        data_dir=str(folder),
+        features=records.FEATURES,
+        split_infos=infos,
+        filename_template=template(folder),
+        description="De-identified echocardiogram clips",
+        check_data=False,
+    )
+    counts = {split: len(writer.identities) for split, writer in writers.items()}
+    described = settings | {"records": counts}
+    (folder / "echofm.json").write_text(json.dumps(described, indent=2) + "\n")
+    for split, writer in writers.items():
+        found = [identity(data) for data in raw_source(folder, split)]
+        if found != writer.identities:
+            raise RuntimeError(f"split {split}: the shards do not hold what was written")
+    return counts
+
+
+def template(folder: Path) -> tfds.core.ShardedFileTemplate:
+    """How TFDS finds the shards of a split."""
+    return tfds.core.ShardedFileTemplate(
+        data_dir=str(folder),
+        template=TEMPLATE,
+        dataset_name=records.DATASET,
+        filetype_suffix="array_record",
+    )
+
+
+def write_dataset(
+    data_dir: Path | str,
+    splits: Mapping[str, Iterable[Mapping]],
+    *,
+    size: int,
+    encoding: str,
+    colour: bool = False,
+    simulated: bool = False,
+) -> dict[str, int]:
+    """Write a whole data set of examples (dicts of `records.FEATURES`) by split."""
+    with new_dataset(data_dir) as folder:
+        writers = {split: SplitWriter(folder, split) for split in splits}
+        for split, examples in splits.items():
+            for example in examples:
+                writers[split].write(serialize(example))
+        return describe(
+            folder, writers, size=size, encoding=encoding, colour=colour, simulated=simulated
+        )
+
+
+def dataset_folder(data_dir: Path | str) -> Path:
+    """Where a data set's shards lie; raises InputError if there is none."""
+    folder = Path(data_dir) / records.DATASET / records.VERSION
+    if not (folder / "echofm.json").is_file():
+        raise InputError(
+            f"no data set in {data_dir}: make one with `echofm ingest --source FILES "
+            f"--data_dir {data_dir}`"
+        )
+    return folder
+
+
+def dataset_info(data_dir: Path | str) -> DatasetInfo:
+    """Size, encoding and counts; raises InputError if there is no data set."""
+    path = dataset_folder(data_dir) / "echofm.json"
+    try:
+        return DatasetInfo(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}): ingest again") from None
+
+
+def open_split(data_dir: Path | str, split: str):
+    """A split as TFDS's random-access data source: `[i]` gives the decoded features.
+
+    Raises:
+      InputError: no data set, no such split, or a shard that is missing.
+    """
+    folder, counts = dataset_folder(data_dir), dataset_info(data_dir).records
+    if split not in counts:
+        raise InputError(
+            f"no split '{split}' in {data_dir}: it has {', '.join(counts)}; ingest more patients "
+            "or choose one of these"
+        )
+    try:
+        source = tfds.builder_from_directory(folder).as_data_source(split)
+        found = len(source)
+    except Exception as error:  # a missing or damaged shard; each reader raises its own
+        raise InputError(f"{folder}: a shard of '{split}' cannot be read: ingest again") from error
+    if found != counts[split]:
+        raise InputError(
+            f"{folder}: '{split}' has {found} records of {counts[split]}: ingest again"
+        )
+    return source
+
+
+def raw_source(folder: Path, split: str):
+    """The serialized records of a split, in order."""
+    return tfds.builder_from_directory(folder).as_data_source(split).data_source
