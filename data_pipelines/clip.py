@@ -6,6 +6,7 @@ import numpy as np
 
 MAX_FRAMES_READ = 4096  # longer files are rejected before they are decoded
 REASONS = (
+    "duplicate",  # the pixels of another file
     "unreadable",  # no reader understands it, or it breaks off
     "truncated",  # it announces more than it holds
     "empty",  # zero bytes, zero length

@@ -1,0 +1,67 @@
+"""`labels.jsonl`: what the owner of the files knows about them, checked before it is used.
+
+One JSON object a line: `file` (relative to the source) and any of `patient`, `fps`, `view`,
+`phase`, `end_diastole`, `end_systole`, `ejection_fraction`, `simulated`. Nothing else is accepted,
+so that nothing else can reach a shard.
+"""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+from data_pipelines.records import VIEWS
+from echofm_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Label:
+    """One file's labels; empty, zero or NaN where nothing is known."""
+
+    patient: str = ""
+    fps: float = 0.0
+    view: str = ""
+    phase: tuple[float, ...] = ()  # of every frame, in [0, 1), 0 = end-diastole
+    end_diastole: tuple[int, ...] = ()  # frame numbers from 0
+    end_systole: tuple[int, ...] = ()
+    ejection_fraction: float = math.nan  # percent
+    simulated: bool = False
+
+
+def read_labels(path: Path) -> dict[str, Label]:
+    """{file: label}. Raises InputError naming the first line that is wrong, and why."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"labels {path}: cannot be read ({error})") from None
+    labels = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+            name = values.pop("file")
+            labels[name] = parse(values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"labels {path.name}, line {number}: {error}") from None
+    return labels
+
+
+def parse(values: dict) -> Label:
+    """One line's values → a label; raises ValueError saying what is wrong."""
+    known = {field.name for field in dataclasses.fields(Label)}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(f"unknown field {unknown[0]}; known: file, {', '.join(sorted(known))}")
+    label = Label(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    if label.view not in VIEWS:
+        raise ValueError(f"unknown view; known: {', '.join(filter(None, VIEWS))}")
+    if not all(isinstance(p, int | float) and 0 <= p < 1 for p in label.phase):
+        raise ValueError("phase must be numbers in [0, 1)")
+    if not all(isinstance(i, int) and i >= 0 for i in (*label.end_diastole, *label.end_systole)):
+        raise ValueError("end_diastole and end_systole must be frame numbers from 0")
+    if not isinstance(label.fps, int | float) or not 0 <= label.fps < 1000:
+        raise ValueError("fps must be a number below 1000")
+    ef = label.ejection_fraction
+    if not isinstance(ef, int | float) or ef < 0 or ef > 100:
+        raise ValueError("ejection_fraction must be a percentage")
+    return label
