@@ -30,8 +30,8 @@ def read_salt(path: Path) -> bytes:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             made = path.with_name(f"{path.name}.{os.getpid()}")
-            with open(os.open(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-                file.write(secrets.token_hex(32))
+            made.touch(0o600, exist_ok=False)
+            made.write_text(secrets.token_hex(32))
             made.replace(path)
         salt = path.read_bytes().strip()
     except OSError as error:

@@ -15,9 +15,10 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 from tensorflow_datasets.core import example_serializer
 from tensorflow_datasets.proto import tf_example_pb2
 
@@ -46,11 +47,22 @@ def serialize(example: Mapping) -> bytes:
     return _serializer.serialize_example(records.FEATURES.encode_example(example))
 
 
-def identity(data: bytes) -> tuple[str, int]:
-    """(clip_id, segment) of a stored record."""
+class Identity(NamedTuple):
+    """What tells records apart."""
+
+    patient_id: str
+    clip_id: str
+    segment: int
+
+
+def identity(data: bytes) -> Identity:
+    """The identity of a serialized record."""
     feature = tf_example_pb2.Example.FromString(data).features.feature
-    clip, segment = feature["clip_id"].bytes_list.value[0], feature["segment"].int64_list.value[0]
-    return clip.decode(), segment
+    return Identity(
+        feature["patient_id"].bytes_list.value[0].decode(),
+        feature["clip_id"].bytes_list.value[0].decode(),
+        feature["segment"].int64_list.value[0],
+    )
 
 
 class SplitWriter:
@@ -59,7 +71,7 @@ class SplitWriter:
     def __init__(self, folder: Path, split: str):
         self.folder, self.split = folder, split
         self.lengths: list[int] = []
-        self.identities: list[tuple[str, int]] = []
+        self.identities: list[Identity] = []
         self.bytes = self._room = 0
         self._writer = None
 
@@ -74,20 +86,21 @@ class SplitWriter:
         self.identities.append(identity(data))
 
     def _next_shard(self) -> None:
-        self._close()
+        self.close()
         path = self.folder / f"part-{self.split}-{len(self.lengths)}"
         self._writer = ArrayRecordWriter(str(path), "group_size:1")
         self.lengths.append(0)
         self._room = SHARD_BYTES
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End the shard that is being written."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
     def finish(self) -> tfds.core.SplitInfo:
         """Close, give the shards their names, and describe the split for TFDS."""
-        self._close()
+        self.close()
         total = len(self.lengths)
         for i in range(total):
             name = f"{records.DATASET}-{self.split}.array_record-{i:05d}-of-{total:05d}"
@@ -126,6 +139,9 @@ def new_dataset(data_dir: Path | str, *, overwrite: bool = False) -> Iterator[Pa
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+        for parent in (target.parent, target.parent.parent):
+            with contextlib.suppress(OSError):  # holds something, or was never made
+                parent.rmdir()
 
 
 def describe(folder: Path, writers: Mapping[str, SplitWriter], **settings) -> dict[str, int]:
@@ -222,6 +238,14 @@ def open_split(data_dir: Path | str, split: str):
             f"{folder}: '{split}' has {found} records of {counts[split]}: ingest again"
         )
     return source
+
+
+def read_shard(path: Path) -> Iterator[bytes]:
+    """The serialized records of one file, in order."""
+    reader = ArrayRecordReader(str(path))
+    for i in range(reader.num_records()):
+        yield reader.read([i])[0]
+    reader.close()
 
 
 def raw_source(folder: Path, split: str):

@@ -1,0 +1,55 @@
+"""A function over many files on all cores, in order, with as many results in memory as workers.
+
+A process that dies (a codec's segmentation fault, the kernel's out-of-memory killer) costs its
+file, never the run.
+"""
+
+import collections
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def map_in_order(
+    function: Callable[[Task], Result], tasks: Iterable[Task], workers: int
+) -> Iterator[Result | None]:
+    """`function(task)` for each task, in the tasks' order; None where its process died."""
+    waiting = collections.deque()
+    tasks = iter(tasks)
+    pool = _pool(workers)
+    try:
+        while True:
+            while len(waiting) < 2 * workers and (task := next(tasks, None)) is not None:
+                waiting.append((task, pool.submit(function, task)))
+            if not waiting:
+                return
+            task, future = waiting.popleft()
+            try:
+                yield future.result()
+            except BrokenProcessPool:
+                # Whoever broke it, all that were under way are lost: each once more, alone.
+                pool.shutdown()
+                again = [task, *(task for task, _ in waiting)]
+                waiting.clear()
+                for task in again:
+                    yield _alone(function, task)
+                pool = _pool(workers)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _alone(function: Callable[[Task], Result], task: Task) -> Result | None:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(function, task).result()
+        except BrokenProcessPool:
+            return None
