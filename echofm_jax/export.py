@@ -143,8 +143,20 @@ def describe(settings: "ConfigDict", step: int, origin: dict) -> dict:
             "optimizer": settings.optim.to_dict(),
             "seed": settings.seed,
             "started_from": origin or "random parameters",
+            "data": kind_of_data(settings.data.dir),
         },
     }
+
+
+def kind_of_data(data_dir: str) -> str:
+    """`simulated clips` or `recorded clips`; `unknown` where the data are out of reach."""
+    from data_pipelines import shards
+
+    try:
+        simulated = shards.dataset_info(data_dir).simulated
+    except InputError:
+        return "unknown"
+    return "simulated clips" if simulated else "recorded clips"
 
 
 def read_origin(workdir: Path) -> dict:

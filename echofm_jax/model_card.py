@@ -66,11 +66,14 @@ heads, and for retrieval. It is not a medical device, and no output may guide th
 - Frame embeddings assume a rhythm that repeats. Irregular rhythms, such as atrial fibrillation,
   and windows shorter than a heartbeat break that assumption.
 - Pixels that the decoder predicts are plausible, not observed.
-
+{simulated}
 ## Licence
 
 Code: Apache-2.0. The weights follow the terms of the data that they were trained on: whoever
 trained them says here who may use them, and for what.
+"""
+SIMULATED = """\
+- It was trained on simulated clips: it shows how the software works and knows no patient.
 """
 
 
@@ -109,6 +112,7 @@ def model_card(
         model=table(("", "value"), architecture.items()),
         training=table(("", "value"), (training | optimizer | objective).items()),
         measured=measured(evaluation),
+        simulated=SIMULATED if provenance["data"] == "simulated clips" else "",
         differences=table(
             ("clip", "output", "difference"),
             (

@@ -56,20 +56,25 @@ def synthetic_clip(arch: Architecture) -> np.ndarray:
 
 
 def held_out_clip(config: ConfigDict) -> np.ndarray | None:
-    """The first clip of the validation split [1, T, H, W(, 3)]; None where there is none."""
+    """The first held-out clip of the workdir's data [1, T, H, W(, 3)]; None where there is none."""
     if not config.data.dir:
         return None
+    from data_pipelines import shards
     from data_pipelines.loader import make_loader
+    from echofm_jax.evaluate import choose_split
     from echofm_jax.train import loader_config
 
     try:
+        split = choose_split(shards.dataset_info(config.data.dir).records, None, config.data.dir)
         loader = make_loader(
-            loader_config(config, split="val", shuffle=False, num_epochs=1, batch_size=1)
+            loader_config(config, split=split, shuffle=False, num_epochs=1, batch_size=1)
         )
-        return next(iter(loader))["clip"]
+        clip = next(loader)["clip"]
     except InputError as error:
         log.warning("no held-out clip to compare on: %s", error)
         return None
+    loader.close()
+    return clip
 
 
 @functools.partial(jax.jit, static_argnames="arch")

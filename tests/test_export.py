@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from data_pipelines import records, shards
 from echofm_jax import cli, config, export
 from echofm_jax.architecture import Architecture
 from echofm_jax.errors import InputError
@@ -119,7 +120,7 @@ def test_the_card_holds_metrics_differences_and_origin(exported: Path):
     assert "| synthetic | tokens |" in card
     origin = json.loads((exported / "config.json").read_text())["provenance"]["started_from"]
     assert origin["sha256"] in card
-    assert "{" not in card
+    assert "{" not in card and "simulated" not in card
 
 
 def test_no_path_leaves_the_workdir(exported: Path, workdir: Path):
@@ -166,6 +167,31 @@ def test_colour_clips_are_compared_too(exported: Path):
     clip = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     found = differences(params, arch, EchoFM.from_pretrained(exported).eval(), clip)
     assert max(found.values()) < 1e-5
+
+
+def test_a_held_out_clip_is_compared_too(workdir: Path, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (20, 40, 40), np.uint8)
+    record = {
+        "frames": [records.encode_frame(frame, "zstd") for frame in frames],
+        "times": np.arange(20, dtype=np.float32) / 30, "fps": np.float32(30),
+        "fps_source": "FrameTime", "mode": "b_mode", "sector": b"", "clip_id": "0" * 16,
+        "patient_id": "0" * 16, "segment": 0, "segments": 1, "view": "",
+        "ejection_fraction": np.float32(np.nan), "phase": np.zeros(0, np.float32),
+        "end_diastole": np.zeros(0, np.int32), "end_systole": np.zeros(0, np.int32),
+    }  # fmt: skip
+    shards.write_dataset(
+        tmp_path / "data", {"test": [record]}, size=40, encoding="zstd", simulated=True
+    )
+    shutil.copytree(workdir, tmp_path / "w")
+    settings = config.load(tmp_path / "w")
+    settings.data.dir = str(tmp_path / "data")
+    config.save(settings, tmp_path / "w")
+    found = export.export(tmp_path / "w", tmp_path / "out")["differences"]
+    assert max(found["held_out"].values()) < 1e-5
+    assert found["held_out"]["tokens"] != found["synthetic"]["tokens"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| held-out | tokens |" in card and "trained on simulated clips" in card
 
 
 def test_a_disagreement_leaves_nothing(workdir: Path, tmp_path: Path, monkeypatch):
