@@ -6,21 +6,17 @@ time, so that several heartbeats are seen and each embedding is the mean over it
 
 import dataclasses
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from data_pipelines import records
+from data_pipelines import records, shards
 from data_pipelines.clip_source import Record
 from data_pipelines.loader import LoaderConfig, decode_window
 from data_pipelines.window import choose_frames, frame_times
 from echofm_jax import phase
 from echofm_jax.architecture import Architecture
 from echofm_jax.losses import pool_matrix
-
-if TYPE_CHECKING:
-    from data_pipelines.shards import DatasetInfo
 
 WINDOWS = 8  # embedded at once
 
@@ -37,7 +33,7 @@ class Recording:
     sector: np.ndarray  # [H, W] bool
 
 
-def read_recording(record: Record, cfg: LoaderConfig, info: "DatasetInfo") -> Recording | None:
+def read_recording(record: Record, cfg: LoaderConfig, info: shards.DatasetInfo) -> Recording | None:
     """All of a record as `cfg` samples it; None if it is shorter than one window."""
     fps = float(record.floats("fps")[0])
     num_frames = len(record.bytes_list("frames"))
@@ -69,7 +65,7 @@ def label(record: Record, key: str) -> np.ndarray:
     return np.array(record.example.features.feature[key].int64_list.value, int)
 
 
-def sector_mask(record: Record, cfg: LoaderConfig, info: "DatasetInfo") -> np.ndarray:
+def sector_mask(record: Record, cfg: LoaderConfig, info: shards.DatasetInfo) -> np.ndarray:
     """[size, size] bool, inside the ultrasound sector; all True where that is not known."""
     packed = record.bytes_list("sector")[0]
     if not packed:

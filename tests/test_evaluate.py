@@ -3,11 +3,16 @@
 import json
 import math
 
+import jax
 import numpy as np
 import pytest
+from test_recordings import SIZE, example
 
-from echofm_jax import evaluate
+from data_pipelines import shards
+from echofm_jax import cli, config, evaluate
 from echofm_jax.errors import InputError
+from echofm_jax.import_weights import save_step_0
+from echofm_jax.model import init_params
 
 PER_RECORDING = [n for n in evaluate.SHOWN if n.startswith(("cross", "heart", "end_"))]
 
@@ -41,3 +46,68 @@ def test_summary_leaves_out_what_is_not_known():
     assert none["cross_beat_error_model"] is None and none["recordings"] == []
     rows = evaluate.table(none | {"step": 1, "split": "val", "clips": 3, "patients": 2})
     assert "cross-beat phase error                       not known" in rows
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A run of step 0: six held-out recordings of three patients, one of them short."""
+    folder = tmp_path_factory.mktemp("run")
+    held_out = [
+        example(seconds=3.0, bpm=60.0 + 10 * i, patient_id=f"{i // 2:016x}") for i in range(5)
+    ]
+    held_out.append(example(seconds=0.4, patient_id=f"{2:016x}"))
+    data_dir = folder / "data"
+    splits = {"train": [example()], "val": held_out}
+    shards.write_dataset(data_dir, splits, size=SIZE, encoding="zstd", simulated=True)
+    settings = config.default_config("vit_s", "official")
+    settings.model.update(
+        width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2,
+        frames=16, size=SIZE, patch=8, pred_frames=4, remat="none",
+    )  # fmt: skip
+    settings.data.update(dir=str(data_dir), workers=1)
+    config.save(settings, folder)
+    params = jax.jit(init_params, static_argnums=0)(
+        config.architecture(settings), jax.random.key(0)
+    )
+    save_step_0(params, settings, folder)
+    lines = [{"step": step, "loss": 2.0 / step, "recon": 1.0 / step} for step in range(1, 9)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_evaluate_end_to_end(workdir, capsys):
+    assert cli.run("evaluate", ["--workdir", str(workdir), "--json"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    found = json.loads(printed[-1])
+    assert found == json.loads((workdir / "evaluation.json").read_text())
+    counts = {"step": 0, "split": "val", "clips": 6, "patients": 3}
+    assert found.items() >= counts.items() and len(found["recordings"]) == 5
+    for name, (meaning, _) in evaluate.SHOWN.items():
+        assert isinstance(found[name], float), name
+        line = next(line for line in printed if line.startswith(f"  {meaning:44s} "))
+        printed.remove(line)
+        assert f"{found[name]:.4g}" in line
+    assert 0.5 < found["recon"] < 3 and 5 < found["psnr"] < 40
+    for name in ("prior_agreement", "effective_rank", "cross_beat_error"):
+        assert found[f"{name}_model"] != found[f"{name}_random"]
+    assert found["cross_beat_error_pixels"] < 3 < 20 < found["cross_beat_error_chance"] < 26
+    assert found["heart_rate_error_pixels"] < 2 and found["heart_rate_found_pixels"] == 1
+    low, high = found["intervals"]["loss"]
+    assert low < found["loss"] < high
+    figures = sorted(path.name for path in (workdir / "figures").iterdir())
+    assert figures == ["loss.png", "reconstruction.png", "similarity.png"]
+    assert not list(workdir.glob(".evaluation*"))
+
+
+def test_bad_input_is_one_line_and_writes_nothing(workdir, tmp_path, capsys):
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    for arguments, message in (
+        (["--workdir", str(tmp_path)], "not a workdir"),
+        (["--workdir", str(workdir), "--step", "7"], "no checkpoint of step 7"),
+        (["--workdir", str(workdir), "--split", "test"], "no clip in split test"),
+        (["--workdir", str(workdir), "--batches", "0"], "--batches 0"),
+    ):
+        assert cli.run("evaluate", arguments) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before

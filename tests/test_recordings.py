@@ -1,13 +1,10 @@
 """Whole recordings: how records are sampled, slid over, and what their phase figures say."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_pipelines import records
+from data_pipelines import records, shards
 from data_pipelines.clip_source import Record
 from data_pipelines.loader import LoaderConfig
 from echofm_jax import phase, recordings
@@ -16,13 +13,14 @@ from echofm_jax.losses import pixel_prior
 
 SIZE = 32
 ARCH = Architecture(frames=16, size=SIZE, tubelet=4, patch=8, pred_frames=4)
-INFO = SimpleNamespace(size=SIZE, encoding="zstd", colour=False)
-SERIALIZER = tfds.core.example_serializer.ExampleSerializer(records.FEATURES.get_serialized_info())
+INFO = shards.DatasetInfo(size=SIZE, encoding="zstd", colour=False, simulated=False, records={})
 
 
 def beating_frames(turns):
-    """A dark chamber in bright tissue [T, 32, 32], full at whole turns."""
+    """A dark chamber in bright tissue [T, 32, 32], full at whole turns; it fills lower than it
+    empties, so that no two phases look the same."""
     y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2
+    y = y - 3 * np.sin(2 * np.pi * turns)[:, None, None]
     radius = 8 + 3 * np.cos(2 * np.pi * turns)
     wall = np.random.default_rng(0).integers(120, 200, (SIZE, SIZE))
     return np.where(np.hypot(y, x) < radius[:, None, None], 10, wall).astype(np.uint8)
@@ -32,11 +30,12 @@ def begins(counts):
     return (np.flatnonzero(np.diff(counts)) + 1).astype(np.int32)
 
 
-def record(seconds=4.0, rate=30.0, bpm=75.0, labelled=True, **changes):
+def example(seconds=4.0, rate=30.0, bpm=75.0, labelled=True, **changes):
+    """What a data set stores of a beating chamber."""
     times = np.arange(int(seconds * rate)) / rate
     turns = times * bpm / 60
     whole, halves = np.floor(turns), np.floor(turns - 0.5)
-    example = {
+    return {
         "frames": [records.encode_frame(frame, "zstd") for frame in beating_frames(turns)],
         "times": times.astype(np.float32),
         "fps": np.float32(rate),
@@ -53,7 +52,10 @@ def record(seconds=4.0, rate=30.0, bpm=75.0, labelled=True, **changes):
         "end_diastole": begins(whole) if labelled else np.zeros(0, np.int32),
         "end_systole": begins(halves) if labelled else np.zeros(0, np.int32),
     } | changes
-    serialized = SERIALIZER.serialize_example(records.FEATURES.encode_example(example))
+
+
+def record(**changes):
+    serialized = shards.serialize(example(**changes))
     return Record(0, tf_example_pb2.Example.FromString(serialized))
 
 
