@@ -1,0 +1,94 @@
+"""One file → one `Clip`, whatever its format; and the files that a source names."""
+
+import glob
+import os
+from pathlib import Path
+
+from data_pipelines.clip import Clip, Rejected
+from echofm_jax.errors import InputError
+
+DICOM_SUFFIXES = (".dcm", ".dicom")
+VIDEO_SUFFIXES = (".avi", ".mp4", ".mov", ".m4v", ".mkv", ".wmv", ".gif")
+ARRAY_SUFFIXES = (".npy", ".npz")
+# A data set without preamble starts with its group number, little endian.
+DICOM_GROUPS = (b"\x02\x00", b"\x08\x00")
+
+
+def find_files(source: str) -> tuple[Path, list[Path]]:
+    """Files of a folder (with its subfolders), of a glob pattern, or one file.
+
+    Hidden files and folders are skipped; links to folders are followed once.
+
+    Returns:
+        The folder that the paths share, and the sorted files below it.
+
+    Raises:
+        InputError: nothing is there.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path.parent, [path]
+    if path.is_dir():
+        root, files = path, _walk(path)
+    else:
+        pattern = str(path)
+        parts = path.parts[: next((i for i, p in enumerate(path.parts) if glob.has_magic(p)), None)]
+        root, files = Path(*parts), set()
+        for match in map(Path, glob.glob(pattern, recursive=True)):
+            files |= _walk(match) if match.is_dir() else {match}
+    if not files:
+        raise InputError(
+            f"no files: {source}: name a folder, a file or a quoted glob pattern that has some"
+        )
+    return root, sorted(files)
+
+
+def _walk(root: Path) -> set[Path]:
+    files, seen = set(), set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = (Path(folder, name) for name in names if not name.startswith("."))
+        files.update(path for path in paths if path.is_file())
+    return files
+
+
+def read(path: Path) -> Clip:
+    """Read a clip; what the content says goes before what the suffix says.
+
+    Raises:
+        Rejected: the file is not a clip. The reason and the detail name no file, no path and no
+            value of a header.
+    """
+    try:
+        return _read(path)
+    except Rejected:
+        raise
+    except Exception as error:  # decoders raise anything on damaged files
+        # The message may quote the header, and the chained traceback would.
+        raise Rejected("unreadable", type(error).__name__) from None
+
+
+def _read(path: Path) -> Clip:
+    if path.stat().st_size == 0:
+        raise Rejected("empty", "zero bytes")
+    with path.open("rb") as file:
+        start = file.read(132)
+    suffix = path.suffix.lower()
+    if (
+        start[128:] == b"DICM"
+        or suffix in DICOM_SUFFIXES
+        or (not suffix and start[:2] in DICOM_GROUPS)
+    ):
+        from data_pipelines import dicom as reader
+    elif suffix in VIDEO_SUFFIXES:
+        from data_pipelines import video as reader
+    elif suffix in ARRAY_SUFFIXES:
+        from data_pipelines import arrays as reader
+    else:
+        raise Rejected("not_video", "unknown format")
+    return reader.read(path)
