@@ -4,6 +4,7 @@ A record is a segment of at most `MAX_FRAMES` frames of one cleaned clip. Frames
 encoded image each, so that a window decodes only its own frames. Nothing here names a person, a
 file, a place or a date: the ids are salted hashes and every text comes from a fixed vocabulary.
 """
+
 import numpy as np
 import simplejpeg
 import tensorflow_datasets as tfds
@@ -16,8 +17,14 @@ ENCODINGS = ("jpeg", "zstd")
 MODES = ("b_mode", "colour_doppler")
 VIEWS = ("", "A4C", "A2C", "A3C", "PLAX", "PSAX_AV", "PSAX_MV", "PSAX_PM", "PSAX_AP", "SC", "SSN")
 FPS_SOURCES = (
-    "FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate", "container",
-    "labels", "option", "unknown",
+    "FrameTime",
+    "FrameTimeVector",
+    "CineRate",
+    "RecommendedDisplayFrameRate",
+    "container",
+    "labels",
+    "option",
+    "unknown",
 )
 
 _bytes = tfds.features.Tensor(shape=(), dtype=np.object_)
@@ -55,15 +62,19 @@ def encode_frame(frame: np.ndarray, encoding: str) -> bytes:
 
 
 def decode_frame(data: bytes, encoding: str, out: np.ndarray) -> None:
-    """Decode one frame into `out`, a contiguous [H, W] or [H, W, 3] uint8 array."""
+    """Decode one frame into `out`, a contiguous [H, W] or [H, W, 3] uint8 array.
+
+    Raises what the codec raises, and ValueError for a frame of another size.
+    """
     if encoding == "zstd":
-        out[...] = np.frombuffer(
-            zstandard.ZstdDecompressor().decompress(data), np.uint8
-        ).reshape(out.shape)
-    elif out.ndim == 2:
-        simplejpeg.decode_jpeg(data, colorspace="GRAY", buffer=out)
-    else:
-        simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=out)
+        out[...] = np.frombuffer(zstandard.ZstdDecompressor().decompress(data), np.uint8).reshape(
+            out.shape
+        )
+        return
+    colorspace = "GRAY" if out.ndim == 2 else "RGB"
+    found = simplejpeg.decode_jpeg(data, colorspace=colorspace, buffer=out).shape[:2]
+    if found != out.shape[:2]:  # a smaller image would leave the rest of `out` as it was
+        raise ValueError(f"frame of {found}, not {out.shape[:2]}")
 
 
 def pack_sector(mask: np.ndarray) -> bytes:
@@ -73,6 +84,8 @@ def pack_sector(mask: np.ndarray) -> bytes:
 
 def unpack_sector(data: bytes, size: int) -> np.ndarray:
     """Packed bits → [size, size] bool."""
-    return np.unpackbits(np.frombuffer(data, np.uint8), count=size * size).reshape(
-        size, size
-    ).astype(bool)
+    return (
+        np.unpackbits(np.frombuffer(data, np.uint8), count=size * size)
+        .reshape(size, size)
+        .astype(bool)
+    )

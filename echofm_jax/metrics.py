@@ -101,29 +101,32 @@ class Report:
         log.info("MFU against %.3g TFLOP/s (%s)", self.peak / 1e12, source)
         self.writer, self.progress = MetricWriter(workdir, start), Progress(start, steps)
         self.steps, self.since, self.counted = steps, time.monotonic(), start
-        self.pending: tuple[int, dict] | None = None
+        self.pending: tuple[int, dict, float] | None = None
+        self.pace = 0.0
         self.diverged = ""
 
     def log(self, step: int, metrics: dict) -> None:
         """Take a step's metrics; write those of the window before."""
         if step % self.every and step != self.steps:
             return
-        self._flush()
+        self._flush(step)
         self.pending = (step, metrics)
 
-    def _flush(self) -> None:
+    def _flush(self, now_at: int) -> None:
+        """Write the pending metrics; `now_at` is the last step that was started."""
         if self.pending is None:
             return
         step, metrics = self.pending
         self.pending = None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         now = time.monotonic()
-        pace = (step - self.counted) / (now - self.since)  # steps per second
-        self.counted, self.since = step, now
+        if now_at > self.counted:
+            self.pace = (now_at - self.counted) / (now - self.since)  # steps per second
+        self.counted, self.since = now_at, now
         values |= {
             "lr": float(self.schedule(step - 1)),
-            "clips_per_s": pace * self.batch_size,
-            "mfu": pace * self.flops / self.peak,
+            "clips_per_s": self.pace * self.batch_size,
+            "mfu": self.pace * self.flops / self.peak,
         }
         self.writer.write(step, values)
         self.progress.update(step, values)
@@ -136,6 +139,7 @@ class Report:
 
     def close(self) -> None:
         """Write what is pending."""
-        self._flush()
+        if self.pending is not None:
+            self._flush(self.pending[0])
         self.writer.close()
         self.progress.close()

@@ -44,8 +44,8 @@ def main(argv: Sequence[str]) -> int:
     for extra in overrides:
         if not extra.startswith("--config."):
             raise InputError(f"unknown argument {extra}: see `echofm train --help`")
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    log.setLevel(logging.INFO)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("echofm_jax").setLevel(logging.INFO)
     config = choose_config(args.config, overrides, args.workdir)
     return train(config, args.workdir)
 
@@ -72,7 +72,11 @@ def train(config: ConfigDict, workdir: Path) -> int:
     if not config.data.dir:
         raise InputError("no data: give --config.data.dir=DIR, what `echofm ingest` wrote")
     info = shards.dataset_info(config.data.dir)
-    loader = iter(make_loader(loader_config(config)))
+    loader = make_loader(
+        loader_config(config),
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
     recipe = configs.recipe(config, info.records["train"])
     # ---- workdir ---------------------------------------------------------------------------
     try:
@@ -86,7 +90,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
             f"cannot write to workdir {workdir}: {error.strerror}; choose another --workdir"
         ) from error
     log.info("%s\n%s", config, recipe)
-    log.info("%d × %s, mesh %s", jax.device_count(), jax.devices()[0].device_kind, mesh.shape)
+    axes = " × ".join(f"{size} {name}" for name, size in mesh.shape.items())
+    log.info("mesh: %s, on %s", axes, jax.devices()[0].device_kind)
     # ---- state -----------------------------------------------------------------------------
     schedule = functools.partial(
         learning_rate, peak=recipe.peak_lr, minimum=config.optim.min_lr,
@@ -120,9 +125,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
     update = jax.jit(update, donate_argnums=0, out_shardings=(shardings, None))
     update = update.lower(abstract, batch).compile()
     log.info("compiled in %.1f s", time.monotonic() - began)
-    report = Report(
-        config, perf.step_flops(arch, objective), workdir, start, recipe.steps, schedule
-    )
+    flops = config.data.batch_size * perf.step_flops(arch, objective)
+    report = Report(config, workdir, start, recipe.steps, schedule, flops)
     # ---- loop. The order matters: the loader's position is saved before its next batch. ------
     with StopSignals() as stop:
         for step in range(start + 1, recipe.steps + 1):
