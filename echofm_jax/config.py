@@ -6,6 +6,7 @@ sense is refused here, before a directory is made or anything is compiled.
 
 import dataclasses
 import difflib
+import importlib.util
 import json
 import os
 from collections.abc import Sequence
@@ -72,50 +73,40 @@ def default_config(model: str, variant: str) -> ConfigDict:
     })  # fmt: skip
 
 
-def pick(table: dict, name: str, what: str) -> dict:
+def pick(table: dict, name: str, what: str = "config field") -> dict:
     """`table[name]`, or an error that names the nearest valid choice."""
     if name not in table:
-        near = difflib.get_close_matches(name, table, n=1)
+        near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
         hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(table)}"
         raise InputError(f"unknown {what} '{name}': {hint}")
     return dict(table[name])
 
 
-def parse(argv: Sequence[str], spec: str | None) -> ConfigDict:
+def parse(overrides: Sequence[str], spec: str) -> ConfigDict:
     """`FILE.py[:variant]` and `--config.section.field=value` overrides → a checked config."""
-    values = flags.FlagValues()
-    argv = ["echofm", f"--config={spec}", *argv]
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
-    path = Path(spec.split(":")[0])
-    if not path.is_file():
+    path, _, variant = spec.partition(":")
+    if not Path(path).is_file():
         raise InputError(f"no config file at {path}: give --config=FILE.py[:variant]")
+    module_spec = importlib.util.spec_from_file_location("echofm_config", path)
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    return override(module.get_config(*filter(None, [variant])), overrides)
+
+
+def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """Apply `--config.section.field=value`, each to the field's own type, and check the result."""
+    config.lock()
+    fields = leaves(config)
+    for argument in overrides:
+        pick(dict.fromkeys(fields, ()), argument.partition("=")[0].removeprefix("--config."))
+    values, argv = flags.FlagValues(), ["echofm", *overrides]
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
     try:
         values(argv)
-        config = values.config
-    except (AttributeError, KeyError) as error:
-        raise InputError(unknown_key(argv, spec, error)) from error
     except (flags.Error, TypeError, ValueError) as error:
         raise InputError(f"bad override: {error}") from error
-    check(config)
-    return config
-
-
-def unknown_key(argv: Sequence[str], spec: str, error: Exception) -> str:
-    """One line that names the override that does not exist and the nearest that does."""
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv[:2])
-    values(list(argv[:2]))
-    known = list(leaves(values.config))
-    for argument in argv[2:]:
-        key = argument.split("=")[0].lstrip("-").removeprefix("config.")
-        if argument.lstrip("-").startswith("config.") and key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.3)
-            return (
-                f"--config.{key} does not exist in {spec}: did you mean --config.{near[0]}?"
-                if (near)
-                else f"--config.{key} does not exist in {spec}: fields are {', '.join(known)}"
-            )
-    return f"config {spec}: {error}"
+    check(values.config)
+    return values.config
 
 
 def leaves(config: ConfigDict, prefix: str = "") -> dict:
@@ -213,20 +204,6 @@ def load(workdir: Path | str) -> ConfigDict:
         ) from None
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is damaged: {error}; restore it or start a new workdir") from None
-
-
-def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """Apply `--config.section.field=value` to a config that was loaded, with its types."""
-    flat = leaves(config)
-    for argument in overrides:
-        name, _, value = argument.removeprefix("--config.").partition("=")
-        pick({key: {} for key in flat}, name, "field")
-        try:
-            config.update_from_flattened_dict({name: type(flat[name])(value)})
-        except ValueError as error:
-            raise InputError(f"bad override {argument}: {error}") from None
-    check(config)
-    return config
 
 
 def refuse_other_model(config: ConfigDict, known: ConfigDict, workdir: Path) -> None:

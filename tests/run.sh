@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# All tests:   tests/run.sh [--slow] [--setup-only] [pytest arguments]
+#   --slow        also the tests that take minutes each
+#   --setup-only  make .venv and stop
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+. "$root/launch/setup_venv.sh"
+
+selection=(-m "not slow") setup_only=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --slow) selection=(-m "slow or not slow") ;;
+    --setup-only) setup_only=1 ;;
+    *) break ;;
+  esac
+  shift
+done
+make_venv "$root" torch,dev
+[ -z "$setup_only" ] || exit 0
+
+cd "$root"
+ruff check .
+ruff format --check .
+export JAX_PLATFORMS=cpu
+exec python -m pytest "${selection[@]}" "$@"

@@ -1,0 +1,188 @@
+"""Training as its users run it: a process that is killed, resumed, stopped, and misled."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPO, overrides
+
+from echofm_jax import cli
+from echofm_jax.config import load
+from echofm_jax.metrics import read_metrics
+
+COMMAND = (sys.executable, "-W", "error", "-m", "echofm_jax", "train")
+LOSSES = ("loss", "recon", "triplet", "cycle", "grad_norm")
+
+
+def arguments(workdir: Path, data: Path, **changes) -> list[str]:
+    config = f"--config={REPO / 'configs' / 'smoke.py'}"
+    settings = {"data__dir": data, "optim__steps": 14, "train__checkpoint_every": 4} | changes
+    return [config, f"--workdir={workdir}", *overrides(**settings)]
+
+
+def start(workdir: Path, data: Path, **changes) -> subprocess.Popen:
+    command = [*COMMAND, *arguments(workdir, data, **changes)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=REPO)
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def losses(workdir: Path) -> dict[int, list[float]]:
+    return {
+        row["step"]: [row[name] for name in LOSSES]
+        for row in read_metrics(workdir / "metrics.jsonl")
+    }
+
+
+def checkpoints(workdir: Path) -> list[int]:
+    folder = workdir / "checkpoints"
+    return sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit())
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, tiny_data) -> Path:
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    process = start(workdir, tiny_data)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    for shown in ("steps = ", "mesh: ", "ETA", "clips/s", "MFU", *LOSSES):
+        assert shown in errors
+    return workdir
+
+
+def test_a_run_learns_and_describes_itself(uninterrupted):
+    found = losses(uninterrupted)
+    assert sorted(found) == list(range(1, 15))
+    assert found[14][0] < found[1][0]
+    assert load(uninterrupted).model.width == 32
+    assert checkpoints(uninterrupted) == [8, 12, 14]
+    assert list((uninterrupted / "tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize("moment", ["first checkpoint", "mid-save", "late"])
+def test_after_kill_9_every_later_loss_is_the_same_bit_for_bit(
+    moment, uninterrupted, tiny_data, tmp_path
+):
+    workdir = tmp_path / "run"
+    process = start(workdir, tiny_data)
+    folder = workdir / "checkpoints"
+    moments = {
+        "first checkpoint": lambda: checkpoints(workdir) == [4],
+        "mid-save": lambda: any("tmp" in p.name for p in folder.glob("*")),
+        "late": lambda: 10 in losses(workdir),
+    }
+    wait_for(moments[moment], process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    again = subprocess.run(
+        [*COMMAND, f"--workdir={workdir}"], capture_output=True, text=True, cwd=REPO
+    )
+    assert again.returncode == 0, again.stderr
+    assert losses(workdir) == losses(uninterrupted)
+
+
+def test_sigterm_saves_and_the_next_run_goes_on(uninterrupted, tiny_data, tmp_path):
+    workdir = tmp_path / "run"
+    process = start(workdir, tiny_data, train__checkpoint_every=100)
+    wait_for(lambda: 3 in losses(workdir), process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    (stopped,) = checkpoints(workdir)
+    assert f"stopped at step {stopped}" in errors
+    assert cli.main(["train", f"--workdir={workdir}"]) == 0
+    assert losses(workdir) == losses(uninterrupted)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(uninterrupted, tmp_path, capfd):
+    workdir = tmp_path / "run"
+    shutil.copytree(uninterrupted, workdir)
+    arrays = [p for p in (workdir / "checkpoints" / "14" / "state").rglob("d/*") if p.is_file()]
+    largest = max(arrays, key=lambda p: p.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 255
+    largest.write_bytes(data)
+    assert cli.main(["train", f"--workdir={workdir}"]) == 0
+    said = capfd.readouterr().err
+    assert "checkpoint 14 is damaged" in said and "starting from step 12" in said
+    assert losses(workdir) == losses(uninterrupted)
+    assert (workdir / "checkpoints" / "damaged-14").is_dir()
+
+
+def test_non_finite_steps_are_skipped_counted_and_stop_the_run(tiny_data, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    status = cli.main(
+        ["train", *arguments(workdir, tiny_data, optim__blr=1e36, train__max_bad_steps=3)]
+    )
+    said = capsys.readouterr().err
+    assert status == 2 and "were not finite" in said
+    rows = read_metrics(workdir / "metrics.jsonl")
+    assert rows[-1]["skipped"] >= 3 and not np.isfinite(rows[-1]["loss"])
+    from echofm_jax.checkpoint import load_params
+
+    params, _ = load_params(workdir)
+    assert all(np.isfinite(x).all() for x in [params["encoder"]["cls_token"]])
+
+
+def test_full_disk_is_one_line_and_earlier_checkpoints_stay(uninterrupted, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(uninterrupted, workdir)
+    limit = f"ulimit -f 100; exec {' '.join(COMMAND)} --workdir={workdir} --config.optim.steps=20"
+    result = subprocess.run(["bash", "-c", limit], capture_output=True, text=True, cwd=REPO)
+    assert result.returncode == 2, result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("echofm train: no room for a checkpoint")
+    assert checkpoints(workdir)[:3] == [8, 12, 14]
+
+
+def run(*argv) -> tuple[int, str]:
+    result = subprocess.run([*COMMAND, *argv], capture_output=True, text=True, cwd=REPO)
+    return result.returncode, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"modle__depth": 3}, "unknown config field 'modle.depth': did you mean 'model.depth'?"),
+        ({"model__frames": 18}, "model.frames=18 is not divisible by model.tubelet=4"),
+        ({"model__size": 40}, "model.size=40 is not divisible by model.patch=16"),
+        ({"model__size": 64}, "stores frames of 32 pixels"),
+        ({"objective__masking": "tube"}, "objective.masking='tube' is none of consistent"),
+        ({"data__dir": "nowhere"}, "no data set in nowhere"),
+        ({"data__dir": ""}, "give --config.data.dir=DIR"),
+        ({"mesh__fsdp": 3}, "mesh.fsdp=3 does not divide the 1 devices"),
+    ],
+)
+def test_wrong_configs_are_one_line_and_leave_nothing(changes, said, tiny_data, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert cli.main(["train", *arguments(workdir, tiny_data, **changes)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error and "\n" not in error
+    assert not workdir.exists()
+
+
+def test_a_workdir_of_another_model_is_refused(uninterrupted, tiny_data, capsys):
+    assert cli.main(["train", *arguments(uninterrupted, tiny_data, model__width=64)]) == 2
+    assert "model.width=64 (the workdir has 32)" in capsys.readouterr().err
+
+
+def test_an_unwritable_workdir_is_refused(tiny_data, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.main(["train", *arguments(tmp_path / "file" / "run", tiny_data)]) == 2
+    assert "cannot write to workdir" in capsys.readouterr().err
+
+
+def test_nothing_to_resume(tmp_path, capsys):
+    assert cli.main(["train", f"--workdir={tmp_path}"]) == 2
+    assert "give --config=FILE.py" in capsys.readouterr().err
