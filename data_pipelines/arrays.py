@@ -48,10 +48,14 @@ def read(path: Path) -> Clip:
             raise Rejected("truncated", type(error).__name__) from None
     if magic != b"PK\x03\x04":
         raise Rejected("unreadable", "neither npy nor npz")
-    with zipfile.ZipFile(path) as archive:
-        headers = {
-            name.removesuffix(".npy"): _header(archive.open(name)) for name in archive.namelist()
-        }
+    try:
+        with zipfile.ZipFile(path) as archive:
+            headers = {
+                name.removesuffix(".npy"): _header(archive.open(name))
+                for name in archive.namelist()
+            }
+    except zipfile.BadZipFile as error:  # its directory stands at the end
+        raise Rejected("truncated", type(error).__name__) from None
     key = _clip_key(headers)
     _layout(*headers[key])
     with np.load(path, allow_pickle=False) as arrays:

@@ -3,6 +3,7 @@
 Tags are those of DICOM PS3.3; the meaning of ImageType value 4 is in its C.8.5.6.1.1.
 """
 
+import logging
 import re
 import warnings
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ RATES = (1.0, 1000.0)  # frames a second that an ultrasound machine can have
 TWO_D, COLOUR, POWER = 0x0001, 0x0010, 0x0100
 TRACES = 0x0002 | 0x0004 | 0x0008 | 0x0020  # M-mode, CW Doppler, PW Doppler, colour M-mode
 
-# They print to stderr, with values of the header in it.
+# Their messages may quote the header.
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 gdcm.Trace.WarningOff()
 gdcm.Trace.ErrorOff()
 
@@ -38,23 +40,32 @@ def read(path: Path) -> Clip:
     Raises:
         Rejected: no clip, or less of it than the header announces.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")  # an invalid date does not matter here
-        dataset = pydicom.dcmread(path, force=True)
-        if "Rows" not in dataset or "Columns" not in dataset:
-            known = "SOPClassUID" in dataset or "MediaStorageSOPClassUID" in dataset.file_meta
-            raise Rejected("not_video" if known else "unreadable", "no image")
-        mode = image_mode(dataset)
-        count = int(dataset.get("NumberOfFrames") or 1)
-        samples = int(dataset.get("SamplesPerPixel") or 1)
-        channels = 3 if dataset.PhotometricInterpretation == "PALETTE COLOR" else samples
-        check_extent(count, int(dataset.Rows), int(dataset.Columns), channels)
+        # The header alone: pydicom drops all of a data set whose pixels break off.
+        header = pydicom.dcmread(file, force=True, stop_before_pixels=True)
+        if "Rows" not in header or "Columns" not in header:
+            raise Rejected(_why_no_image(header), "no image")
+        mode = image_mode(header)
+        count = int(header.get("NumberOfFrames") or 1)
+        samples = int(header.get("SamplesPerPixel") or 1)
+        channels = 3 if header.PhotometricInterpretation == "PALETTE COLOR" else samples
+        check_extent(count, int(header.Rows), int(header.Columns), channels)
+        times, fps_source = frame_times(header, count)
+        file.seek(0)
+        dataset = pydicom.dcmread(file, force=True)
         if "PixelData" not in dataset:
-            raise Rejected("truncated", "no pixel data")
+            raise Rejected("truncated", "no whole pixel data")
         frames = _decode(dataset, count)
-        times, fps_source = frame_times(dataset, count)
-        patient = str(dataset.get("PatientID") or "").strip()
+        patient = str(header.get("PatientID") or "").strip()
     return Clip(frames=frames, times=times, fps_source=fps_source, patient=patient, mode=mode)
+
+
+def _why_no_image(header: pydicom.Dataset) -> str:
+    kind = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
+    if not kind:
+        return "unreadable"
+    return "truncated" if "Image Storage" in kind.name else "not_video"
 
 
 def image_mode(dataset: pydicom.Dataset) -> str:
@@ -144,10 +155,15 @@ def _raw_frames(dataset: pydicom.Dataset, count: int) -> Iterator[np.ndarray]:
             frame = simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB")
             yield frame[..., 0] if grey else frame
         return
-    # The decoder converts YBR to RGB and says so only in its second result: the tag still has
-    # YBR, and whoever converts by the tag converts twice.
-    for frame, _ in get_decoder(syntax).iter_array(dataset, raw=False):
-        yield frame
+    # The decoder converts YBR to RGB and the tag still says YBR: who converts by the tag converts
+    # twice.
+    decoder = get_decoder(syntax)
+    if syntax.is_encapsulated:
+        for frame, _ in decoder.iter_array(dataset, raw=False):
+            yield frame
+    else:  # iter_array takes the second frame of YBR_FULL_422 for YBR_FULL (pydicom 3.0.2)
+        for index in range(count):
+            yield decoder.as_array(dataset, index=index, raw=False)[0]
 
 
 def _native_bytes(dataset: pydicom.Dataset, count: int) -> int:

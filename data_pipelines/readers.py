@@ -1,6 +1,6 @@
 """One file → one `Clip`, whatever its format; and the files that a source names."""
 
-import glob
+import itertools
 import os
 from pathlib import Path
 
@@ -31,11 +31,13 @@ def find_files(source: str) -> tuple[Path, list[Path]]:
     if path.is_dir():
         root, files = path, _walk(path)
     else:
-        pattern = str(path)
-        parts = path.parts[: next((i for i, p in enumerate(path.parts) if glob.has_magic(p)), None)]
-        root, files = Path(*parts), set()
-        for match in map(Path, glob.glob(pattern, recursive=True)):
-            files |= _walk(match) if match.is_dir() else {match}
+        plain = list(itertools.takewhile(lambda part: not set(part) & set("*?["), path.parts))
+        root, files = Path(*plain), set()
+        pattern = path.relative_to(root)
+        matches = root.glob(str(pattern)) if pattern.parts and root.is_dir() else ()
+        for match in matches:
+            if not any(part.startswith(".") for part in match.relative_to(root).parts):
+                files |= _walk(match) if match.is_dir() else {match}
     if not files:
         raise InputError(
             f"no files: {source}: name a folder, a file or a quoted glob pattern that has some"

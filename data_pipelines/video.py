@@ -29,8 +29,11 @@ def _read_stream(path: Path) -> Clip:
     # An edit list hides frames without removing them: then counting them would prove nothing.
     with av.open(str(path), options={"ignore_editlist": "1"}) as container:
         if not container.streams.video:
-            raise Rejected("not_video", "no video stream")
+            reason = "not_video" if container.streams.audio else "unreadable"
+            raise Rejected(reason, "no video stream")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise Rejected("unreadable", "no decoder")
         stream.codec_context.thread_count = 1  # files are read side by side
         if stream.frames:
             check_extent(stream.frames, stream.height, stream.width, 3)
@@ -59,6 +62,8 @@ def _read_stream(path: Path) -> Clip:
         if any(frame.shape != frames[0].shape for frame in frames):
             raise Rejected("unreadable", "the frame size changes")
         times = _times(stamps, stream.time_base, stream.average_rate)
+        if not stream.frames and not container.streams.audio:
+            _check_duration(times, container.duration)
     source = "unknown" if times is None else "container"
     return Clip(frames=_stack(frames), times=times, fps_source=source)
 
@@ -76,6 +81,14 @@ def _times(stamps: list[int | None], time_base, rate) -> np.ndarray | None:
     if rate and RATES[0] <= rate <= RATES[1]:
         return np.arange(len(stamps)) / float(rate)
     return None
+
+
+def _check_duration(times: np.ndarray | None, announced: int | None) -> None:
+    """Where a container (MKV, WMV) counts no frames, its duration (µs) tells what is missing."""
+    if times is None or len(times) < 2 or not announced:
+        return
+    if announced / av.time_base - times[-1] > 2.5 * np.diff(times).max():  # a whole clip: 1
+        raise Rejected("truncated", "shorter than announced")
 
 
 def _stack(frames: list[np.ndarray]) -> np.ndarray:
