@@ -8,6 +8,7 @@ import numpy as np
 from data_pipelines.clip import MAX_FRAMES_READ, Clip, Rejected
 
 MAX_BYTES_READ = 4 << 30  # of decoded frames; a longer or larger clip is no single acquisition
+RATES = (1.0, 1000.0)  # frames a second that an ultrasound machine can have
 MIN_SIDE = 16  # pixels; what is narrower is an axis of colours or a table, not an image
 CLIP_KEYS = ("clip", "video", "frames")
 
@@ -90,7 +91,7 @@ def _clip_key(headers: dict) -> str:
 
 def _fps(value: np.ndarray) -> float:
     fps = float(value) if value.dtype.kind in "fiu" else 0.0
-    return fps if 0 < fps < np.inf else 0.0
+    return fps if RATES[0] <= fps <= RATES[1] else 0.0
 
 
 def _layout(shape: tuple[int, ...], dtype: np.dtype) -> int | None:

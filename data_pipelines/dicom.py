@@ -17,10 +17,9 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_color_lut, get_decoder
 from pydicom.uid import ImplicitVRLittleEndian, JPEGBaseline8Bit
 
-from data_pipelines.arrays import check_extent
+from data_pipelines.arrays import RATES, check_extent
 from data_pipelines.clip import Clip, Rejected
 
-RATES = (1.0, 1000.0)  # frames a second that an ultrasound machine can have
 # Bits of ImageType value 4
 TWO_D, COLOUR, POWER = 0x0001, 0x0010, 0x0100
 TRACES = 0x0002 | 0x0004 | 0x0008 | 0x0020  # M-mode, CW Doppler, PW Doppler, colour M-mode

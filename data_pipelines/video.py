@@ -6,10 +6,9 @@ import av
 import numpy as np
 from PIL import Image
 
-from data_pipelines.arrays import check_extent
+from data_pipelines.arrays import RATES, check_extent
 from data_pipelines.clip import MAX_FRAMES_READ, Clip, Rejected
 
-RATES = (1.0, 1000.0)  # frames a second that an ultrasound machine can have
 MIN_CHROMA = 16  # grey levels between channels; compression alone makes a few
 MIN_GIF_DURATION = 20  # ms; viewers show 0 and 10 ms as 100 ms, so neither is a time
 
@@ -62,8 +61,8 @@ def _read_stream(path: Path) -> Clip:
         if any(frame.shape != frames[0].shape for frame in frames):
             raise Rejected("unreadable", "the frame size changes")
         times = _times(stamps, stream.time_base, stream.average_rate)
-        if not stream.frames and not container.streams.audio:
-            _check_duration(times, container.duration)
+        if not stream.frames and not container.streams.audio and stamps[-1] is not None:
+            _check_duration(container, times, stamps[-1] * stream.time_base)
     source = "unknown" if times is None else "container"
     return Clip(frames=_stack(frames), times=times, fps_source=source)
 
@@ -83,12 +82,18 @@ def _times(stamps: list[int | None], time_base, rate) -> np.ndarray | None:
     return None
 
 
-def _check_duration(times: np.ndarray | None, announced: int | None) -> None:
-    """Where a container (MKV, WMV) counts no frames, its duration (µs) tells what is missing."""
-    if times is None or len(times) < 2 or not announced:
-        return
-    if announced / av.time_base - times[-1] > 2.5 * np.diff(times).max():  # a whole clip: 1
-        raise Rejected("truncated", "shorter than announced")
+def _check_duration(container, times: np.ndarray | None, last: float) -> None:
+    """Where a container (MKV, WMV) counts no frames, its duration tells what is missing.
+
+    `last` is the time stamp of the last frame in seconds.
+    """
+    if container.duration is None:
+        if container.format.name == "asf":  # FFmpeg drops a duration that the size contradicts
+            raise Rejected("truncated", "no valid duration")
+    elif times is not None and len(times) > 1:
+        missing = container.duration / av.time_base - last  # of a whole clip: one frame
+        if missing > 2.5 * np.diff(times).max():
+            raise Rejected("truncated", "shorter than announced")
 
 
 def _stack(frames: list[np.ndarray]) -> np.ndarray:
