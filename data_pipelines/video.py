@@ -36,23 +36,25 @@ def _read_stream(path: Path) -> Clip:
         stream.codec_context.thread_count = 1  # files are read side by side
         if stream.frames:
             check_extent(stream.frames, stream.height, stream.width, 3)
-        frames, stamps, skipped = [], [], 0
+        frames, stamps, broken = [], [], 0
         for packet in container.demux(stream):
-            if packet.size == 0 and packet.dts is not None:
-                skipped += 1  # AVI: an empty chunk repeats the last frame
-                continue
             try:
                 decoded = packet.decode()
             except av.error.InvalidDataError:
-                continue  # it is missing in the count below
+                broken += 1
+                continue
             for frame in decoded:
                 if frame.is_corrupt:
+                    broken += 1
                     continue
-                frames.append(_rgb(frame))
+                frames.append(frame.to_ndarray(format="rgb24"))  # [H, W, 3]
                 stamps.append(frame.pts)
                 if len(frames) > 1:
                     check_extent(len(frames), frame.height, frame.width, 3)
-        held = len(frames) + skipped
+        held = len(frames)
+        if container.format.name == "avi" and frames and None not in stamps:
+            # One tick a frame; an empty chunk, which counts as one, repeats the frame before it.
+            held = max(held, stamps[-1] - stamps[0] + 1 - broken)
         if held < stream.frames - 1:
             raise Rejected("truncated", f"{held} of {stream.frames} frames")
         if not frames:
@@ -65,10 +67,6 @@ def _read_stream(path: Path) -> Clip:
             _check_duration(container, times, stamps[-1] * stream.time_base)
     source = "unknown" if times is None else "container"
     return Clip(frames=_stack(frames), times=times, fps_source=source)
-
-
-def _rgb(frame: av.VideoFrame) -> np.ndarray:
-    return frame.to_ndarray(format="rgb24")  # [H, W, 3]
 
 
 def _times(stamps: list[int | None], time_base, rate) -> np.ndarray | None:

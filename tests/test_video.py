@@ -24,8 +24,8 @@ def textured(frames=30):
     return (noise + 5 * np.arange(frames)[:, None, None]).astype(np.uint8)
 
 
-def write(path, frames, codec, pixels, colour_range=None, milliseconds=None):
-    """Encode frames at 25 a second, or at `milliseconds` in containers that keep time stamps."""
+def write(path, frames, codec, pixels, colour_range=None, stamps=None, tick=MILLISECOND):
+    """Encode frames at 25 a second, or at the time `stamps`, in ticks."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
         stream.height, stream.width = frames.shape[1:3]
@@ -33,13 +33,13 @@ def write(path, frames, codec, pixels, colour_range=None, milliseconds=None):
         stream.bit_rate = 20_000_000
         if colour_range:
             stream.codec_context.color_range = colour_range
-        if milliseconds is not None:
-            stream.codec_context.time_base = MILLISECOND
+        if stamps is not None:
+            stream.codec_context.time_base = tick
         for index, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(image, "gray" if image.ndim == 2 else "rgb24")
             frame = frame.reformat(format=pixels, dst_color_range=colour_range)
-            if milliseconds is not None:
-                frame.pts, frame.time_base = milliseconds[index], MILLISECOND
+            if stamps is not None:
+                frame.pts, frame.time_base = stamps[index], tick
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
@@ -97,6 +97,25 @@ def test_varying_frame_times_are_kept(tmp_path):
     path = write(tmp_path / "clip.mkv", RAMP, "libx264", "yuv420p", LIMITED, stamps)
     clip = readers.read(path)
     np.testing.assert_allclose(clip.times, (np.array(stamps) - 100) / 1000, atol=0.001)
+
+
+def test_frames_that_an_avi_repeats_are_no_missing_frames(tmp_path):
+    """AVI has no time stamps: a gap is a run of empty chunks, counted as frames."""
+    stamps, tick = [0, 1, 2, 6, 7, 8, 12, 13], Fraction(1, 25)
+    path = write(tmp_path / "clip.avi", RAMP, "mjpeg", "yuvj420p", FULL, stamps, tick)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames > len(RAMP) + 1
+    clip = readers.read(path)
+    assert len(clip.frames) == len(RAMP)
+    np.testing.assert_allclose(clip.times, np.array(stamps) / 25)
+
+
+def test_frames_hidden_by_an_edit_list_are_read(tmp_path):
+    stamps = [-160, -120, -80, -40, 0, 40, 80, 120]
+    path = write(tmp_path / "clip.mp4", RAMP, "mpeg4", "yuv420p", LIMITED, stamps)
+    with av.open(str(path)) as container:
+        assert len(list(container.decode(video=0))) < len(RAMP) - 1
+    assert len(readers.read(path).frames) == len(RAMP)
 
 
 def test_broken_time_stamps_give_way_to_the_mean_rate():
