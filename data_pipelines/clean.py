@@ -1,0 +1,79 @@
+"""A clip as it was recorded → what may be stored: the inside of its sector, square, grey."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from data_pipelines.clip import Clip
+from data_pipelines.sector import find_sector
+
+COLOURED = 40  # grey levels between a pixel's strongest and weakest channel
+DOPPLER = 0.01  # share of the sector that is coloured, in a median frame, in colour Doppler
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Cleaned:
+    """Frames of one size, black outside the sector."""
+
+    frames: np.ndarray  # [T, size, size] uint8, or [T, size, size, 3] if colour was asked for
+    sector: np.ndarray  # [size, size] bool
+    mode: str  # one of records.MODES
+
+
+def clean(clip: Clip, *, size: int, colour: bool) -> Cleaned:
+    """Find the sector, blank everything else, crop, pad to a square, resize once.
+
+    Raises:
+      Rejected: no sector could be verified, or the clip is a trace.
+    """
+    cv2.setNumThreads(1)
+    grey = to_grey(clip.frames)
+    mask = find_sector(grey).mask
+    mode = clip.mode or ("colour_doppler" if coloured(clip.frames, mask) else "b_mode")
+    source = clip.frames if colour else grey
+    if colour and source.ndim == 3:
+        source = np.repeat(source[..., None], 3, -1)  # [T, H, W, 3]
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    inside = mask[box]
+    # Area averages of the mask: a pixel is kept if all that it is made of lies inside.
+    sector = fit_square(inside.astype(np.float32), size) > 0.99
+    frames = np.zeros((len(source), size, size, *source.shape[3:]), np.uint8)
+    outside, beyond = ~inside, ~sector
+    for i, frame in enumerate(source):
+        cut = frame[box].copy()
+        cut[outside] = 0
+        frames[i] = fit_square(cut, size)
+        frames[i][beyond] = 0
+    return Cleaned(frames=frames, sector=sector, mode=mode)
+
+
+def to_grey(frames: np.ndarray) -> np.ndarray:
+    """[T, H, W(, 3)] → [T, H, W], luma as in ITU-R BT.601."""
+    if frames.ndim == 3:
+        return frames
+    return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
+
+
+def coloured(frames: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether flow is shown inside the sector; buttons and banners around it do not count."""
+    if frames.ndim == 3:
+        return False
+    pixels = frames[:, mask]  # [T, n, 3]
+    spread = pixels.max(-1) - pixels.min(-1)
+    return bool(np.median((spread > COLOURED).mean(-1)) > DOPPLER)
+
+
+def fit_square(image: np.ndarray, size: int) -> np.ndarray:
+    """[h, w(, 3)] → [size, size(, 3)]: aspect kept, centred, black around."""
+    height, width = image.shape[:2]
+    scale = size / max(height, width)
+    new = max(1, round(height * scale)), max(1, round(width * scale))
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    square = np.zeros((size, size, *image.shape[2:]), image.dtype)
+    top, left = (size - new[0]) // 2, (size - new[1]) // 2
+    square[top : top + new[0], left : left + new[1]] = cv2.resize(
+        image, new[::-1], interpolation=method
+    )
+    return square
