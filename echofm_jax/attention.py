@@ -4,10 +4,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 # Query rows whose logits exist at once on a CPU. They stay in cache, and the same memory serves
 # every block: touching fresh pages for whole [N, N] matrices costs more than the arithmetic.
 CPU_BLOCK = 256
+# The name of what rematerialisation keeps: one row of output for all of a row's logits.
+SAVED = "attention"
 
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array, heads: int) -> jax.Array:
@@ -53,6 +56,7 @@ def _forward(q, k, v):
         return None, (jnp.concatenate(mixed), jnp.concatenate(norms))
 
     _, (out, norm) = jax.lax.scan(head, None, _flat(q, k, v))
+    out, norm = checkpoint_name(out, SAVED), checkpoint_name(norm, SAVED)
     return out.reshape(q.shape), (q, k, v, out, norm)
 
 

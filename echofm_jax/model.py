@@ -6,12 +6,14 @@ where it is free: only visible tubelets are embedded, the projector computes its
 the decoder never unshuffles, and its last block computes only the tokens that are asked for.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from echofm_jax.architecture import Architecture
-from echofm_jax.attention import attention
+from echofm_jax.attention import SAVED, attention
 from echofm_jax.patches import CHANNELS, patchify, take_tokens, to_unit, with_channels
 
 XAVIER = nnx.initializers.xavier_uniform()
@@ -179,8 +181,7 @@ class Decoder(nnx.Module):
             x = take_tokens(x, order)
         else:
             keys = jnp.concatenate([x[:, :1], x[:, 1 + m :]], axis=1)  # [B, 1 + n, Dd]
-            call = Block.__call__ if arch.remat == "none" else jax.checkpoint(Block.__call__)
-            x = call(last, x[:, 1 : 1 + m], keys)  # [B, m, Dd]
+            x = recomputed(Block.__call__, arch.remat)(last, x[:, 1 : 1 + m], keys)  # [B, m, Dd]
         x = self.pred(self.norm(x).astype(arch.dtype)).astype(jnp.float32)
         return x.reshape(b, x.shape[1], -1, CHANNELS)  # [B, m, u'·p·p, 3]
 
@@ -218,9 +219,15 @@ def run_blocks(blocks: Block, x: jax.Array, remat: str) -> jax.Array:
     def body(x: jax.Array, block: Block) -> tuple[jax.Array, None]:
         return block(x), None
 
-    if remat == "full":
-        body = jax.checkpoint(body, prevent_cse=False)
-    return jax.lax.scan(body, x, blocks)[0]
+    return jax.lax.scan(recomputed(body, remat), x, blocks)[0]
+
+
+def recomputed(body: Callable, remat: str) -> Callable:
+    """`full`: the backward pass computes `body` again, but for attention's output; `none`."""
+    if remat == "none":
+        return body
+    policy = jax.checkpoint_policies.save_only_these_names(SAVED)
+    return jax.checkpoint(body, policy=policy, prevent_cse=False)
 
 
 def split_last(blocks: Block) -> tuple[Block, Block]:
