@@ -83,9 +83,7 @@ def _pull_back(r: np.ndarray, rest: list, moved: list) -> np.ndarray:
 
     `rest` and `moved` are the radii of the same surfaces, inner to outer, then and now.
     """
-    surfaces = zip(
-        [0.0, *rest, rest[-1] + FAR], [0.0, *moved, rest[-1] + FAR], strict=True
-    )
+    surfaces = zip([0.0, *rest, rest[-1] + FAR], [0.0, *moved, rest[-1] + FAR], strict=True)
     (inner, inner_now), *outer = surfaces
     origin = r
     for surface, surface_now in outer:
@@ -184,10 +182,12 @@ class LongAxis:
         e = contraction[:, None]  # [T, 1]
         short = heart.shortening(e)
         roof = length + heart.atrium
-        v_rest = np.stack([
-            np.interp(v[:, 0], [-9, 0, length * (1 - s), roof, 30], [-9, 0, length, roof, 30])
-            for s in short[:, 0]
-        ])  # [T, R]
+        v_rest = np.stack(
+            [
+                np.interp(v[:, 0], [-9, 0, length * (1 - s), roof, 30], [-9, 0, length, roof, 30])
+                for s in short[:, 0]
+            ]
+        )  # [T, R]
         rows = np.linspace(0, length, 200)
         # The fibrous annulus narrows less than the muscle does.
         share = 1 - 0.6 * np.clip((rows / length - 0.7) / 0.3, 0, 1)
@@ -243,7 +243,7 @@ def _curve(start: tuple, bend: tuple, end: tuple) -> np.ndarray:
 
 
 def _pair(left: float, right: float, annulus: float, opening: float, reach: float) -> list:
-    """Two leaflets that meet at the annulus's middle when closed and point to the apex when open."""
+    """Two leaflets: closed they meet at the annulus's middle, open they point to the apex."""
     middle, half = (left + right) / 2, (right - left) / 2
     leaflets = []
     for hinge, side in ((left, -1), (right, 1)):
@@ -304,7 +304,8 @@ class ShortAxis:
         heart = self.heart
         k = np.sqrt(1 - heart.ejection_fraction / 100 * contraction)
         half, gape = 0.72 * heart.half_width * k, 0.9 * heart.half_width * mitral
-        return [_curve((-half, 0.2), (0, 0.2 + side * gape + 0.05), (half, 0.2)) for side in (-1, 1)]
+        ends = (-half, 0.2), (half, 0.2)
+        return [_curve(ends[0], (0, 0.25 + side * gape), ends[1]) for side in (-1, 1)]
 
 
 def anatomy(heart: Heart, view: str) -> LongAxis | ShortAxis:

@@ -81,7 +81,8 @@ class Fan:
         pixels = min((bottom - top) / (depth - face), 0.48 * width / (depth * np.sin(half_angle)))
         pixels *= rng.uniform(0.92, 1.0)
         spare = max(0.0, 0.48 * width - pixels * depth * np.sin(half_angle))
-        apex = (width / 2 + rng.uniform(-0.5, 0.5) * spare, top - pixels * face * np.cos(half_angle))
+        middle = width / 2 + rng.uniform(-0.5, 0.5) * spare
+        apex = (middle, top - pixels * face * np.cos(half_angle))
         return cls(half_angle=half_angle, depth=depth, face=face, apex=apex, pixels=pixels,
                    heart=place, tilt=tilt)  # fmt: skip
 
