@@ -6,6 +6,7 @@ a checkpoint visible only when all of it is on disk; the fingerprint tells damag
 
 import errno
 import logging
+import threading
 from pathlib import Path
 
 import jax
@@ -24,6 +25,7 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, *, every: int, keep: int):
         self.folder = (workdir / "checkpoints").absolute()
+        quiet_background()
         self.manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
@@ -86,6 +88,13 @@ class Checkpoints:
             self.manager.close()
 
 
+def quiet_background() -> None:
+    """A failed save is raised again by the next call; its threads need not print it as well."""
+    threading.excepthook = lambda arguments: None
+    for name in ("asyncio", "absl", "concurrent.futures"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
 class reported:
     """Turns a full or unwritable disk into one line about the user's disk."""
 
@@ -101,7 +110,7 @@ class reported:
         if error and (getattr(error, "errno", 0) in codes or any(f in str(error) for f in full)):
             raise InputError(
                 f"no room for a checkpoint: {self.folder}: free some space and run the same "
-                "command again; the checkpoints before this one are whole"
+                "command again; every earlier checkpoint is whole"
             ) from error
 
 

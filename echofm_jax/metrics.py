@@ -137,9 +137,12 @@ class Report:
                 "optim.blr or look at the data, then run again"
             )
 
-    def close(self) -> None:
-        """Write what is pending."""
-        if self.pending is not None:
+    def __enter__(self) -> "Report":
+        """Close when the loop ends, however it ends."""
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if self.pending is not None and error is None:
             self._flush(self.pending[0])
         self.writer.close()
         self.progress.close()

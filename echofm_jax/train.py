@@ -126,9 +126,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
     update = update.lower(abstract, batch).compile()
     log.info("compiled in %.1f s", time.monotonic() - began)
     flops = config.data.batch_size * perf.step_flops(arch, objective)
-    report = Report(config, workdir, start, recipe.steps, schedule, flops)
     # ---- loop. The order matters: the loader's position is saved before its next batch. ------
-    with StopSignals() as stop:
+    report = Report(config, workdir, start, recipe.steps, schedule, flops)
+    with report, StopSignals() as stop:
         for step in range(start + 1, recipe.steps + 1):
             state, metrics = update(state, batch)
             last = step == recipe.steps or stop.received is not None
@@ -137,7 +137,6 @@ def train(config: ConfigDict, workdir: Path) -> int:
             if last or report.diverged:
                 break
             batch = place_batch(next_batch(loader), mesh)
-    report.close()
     checkpoints.finish()
     if report.diverged:
         raise InputError(report.diverged)

@@ -59,7 +59,7 @@ train=(echofm train --workdir "$run")
 pid=$!
 trap 'kill "$pid" 2>/dev/null || true' EXIT
 while kill -0 "$pid" 2>/dev/null; do
-  done_steps=$(tail -n 1 "$run/metrics.jsonl" 2>/dev/null | sed -n 's/^{"step": \([0-9]*\).*/\1/p')
+  done_steps=$(sed -n '$s/^{"step": \([0-9]*\).*/\1/p' "$run/metrics.jsonl" 2>/dev/null || true)
   [ "${done_steps:-0}" -lt $((steps / 2)) ] || break
   sleep 1
 done
