@@ -57,7 +57,7 @@ def patient_hash(salt: bytes, patient: str) -> str:
     return keyed_hash(salt, "patient", patient)
 
 
-def clip_hash(salt: bytes, patient: str, frames: np.ndarray) -> str:
-    """The id of a clip: of its pixels and its patient, not of its name or place."""
+def clip_hash(salt: bytes, frames: np.ndarray) -> str:
+    """The id of a clip: of its pixels, whatever its name, place or patient."""
     pixels = hashlib.sha256(np.ascontiguousarray(frames)).digest()
-    return keyed_hash(salt, "clip", patient, str(frames.shape), pixels)
+    return keyed_hash(salt, "clip", str(frames.shape), pixels)

@@ -183,7 +183,7 @@ def ingest_file(task: Task) -> Outcome:
         )
         patient = patient or task.patient
         ids = {
-            "clip_id": deidentify.clip_hash(task.salt, patient, cleaned.frames),
+            "clip_id": deidentify.clip_hash(task.salt, cleaned.frames),
             "patient_id": deidentify.patient_hash(task.salt, patient),
         }
         examples = segments.make_records(

@@ -40,9 +40,13 @@ def read_labels(path: Path) -> dict[str, Label]:
             continue
         try:
             values = json.loads(line)
-            name = values.pop("file")
+            name = values.pop("file", None) if isinstance(values, dict) else None
+            if not isinstance(name, str) or not name:
+                raise ValueError('give an object with "file", the path below the source')
+            if name in labels:
+                raise ValueError("its file is labelled twice")
             labels[name] = parse(values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except ValueError as error:
             raise InputError(f"labels {path.name}, line {number}: {error}") from None
     return labels
 
@@ -53,15 +57,25 @@ def parse(values: dict) -> Label:
     if unknown := sorted(set(values) - known):
         raise ValueError(f"unknown field {unknown[0]}; known: file, {', '.join(sorted(known))}")
     label = Label(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    if not isinstance(label.patient, str):
+        raise ValueError("patient must be a string")
+    if type(label.fps) not in (int, float) or not 0 <= label.fps < 1000:
+        raise ValueError("fps must be a number below 1000")
     if label.view not in VIEWS:
         raise ValueError(f"unknown view; known: {', '.join(filter(None, VIEWS))}")
-    if not all(isinstance(p, int | float) and 0 <= p < 1 for p in label.phase):
-        raise ValueError("phase must be numbers in [0, 1)")
-    if not all(isinstance(i, int) and i >= 0 for i in (*label.end_diastole, *label.end_systole)):
-        raise ValueError("end_diastole and end_systole must be frame numbers from 0")
-    if not isinstance(label.fps, int | float) or not 0 <= label.fps < 1000:
-        raise ValueError("fps must be a number below 1000")
+    if not all(type(p) in (int, float) and 0 <= p < 1 for p in items(label.phase)):
+        raise ValueError("phase must be a list of numbers in [0, 1)")
+    for frames in (label.end_diastole, label.end_systole):
+        if not all(type(i) is int and i >= 0 for i in items(frames)):
+            raise ValueError("end_diastole and end_systole must be lists of frame numbers from 0")
     ef = label.ejection_fraction
-    if not isinstance(ef, int | float) or ef < 0 or ef > 100:
+    if type(ef) not in (int, float) or ef < 0 or ef > 100:
         raise ValueError("ejection_fraction must be a percentage")
+    if not isinstance(label.simulated, bool):
+        raise ValueError("simulated must be true or false")
     return label
+
+
+def items(value: object) -> tuple:
+    """What a list held; of anything else, a tuple that no check accepts."""
+    return value if isinstance(value, tuple) else (None,)

@@ -16,14 +16,15 @@ def parse_shares(text: str) -> tuple[float, ...]:
         shares = tuple(float(part) for part in text.split(","))
     except ValueError:
         shares = ()
-    if len(shares) != 3 or min(shares) < 0 or shares[0] == 0 or abs(sum(shares) - 100) > 1e-6:
+    if len(shares) != 3 or min(shares) < 0 or not shares[0] or not abs(sum(shares) - 100) < 1e-6:
         raise InputError(f"--split {text}: give three percentages that add up to 100, as 80,10,10")
     return shares
 
 
 def position(patient: str) -> float:
     """A patient's hash (hexadecimal digits) → its place in [0, 100)."""
-    return int(patient, 16) / 16 ** len(patient) * 100
+    digits = patient[:12]  # 48 bits: exact as a float, so that the last place is below 100
+    return int(digits, 16) / 16 ** len(digits) * 100
 
 
 def split_of(patient: str, shares: Sequence[float]) -> str:
@@ -47,8 +48,9 @@ def fill_empty(patients: Sequence[str], shares: Sequence[float]) -> dict[str, st
         if not share or wanted in places.values():
             continue
         edges = (0.0, shares[0]) if wanted == "train" else (shares[0], shares[0] + shares[1])
-        free = [p for p, split in places.items() if list(places.values()).count(split) > 1
-                or split == "test"]  # fmt: skip
+        # The only patient of `train` stays there; all others are free to train on.
+        splits = list(places.values())
+        free = [p for p, split in places.items() if split != "train" or splits.count(split) > 1]
         if free:
             nearest = min(free, key=lambda p: (min(abs(position(p) - e) for e in edges), p))
             places[nearest] = moved[nearest] = wanted

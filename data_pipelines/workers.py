@@ -7,7 +7,7 @@ file, never the run.
 import collections
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ def map_in_order(
     try:
         while True:
             while len(waiting) < 2 * workers and (task := next(tasks, None)) is not None:
-                waiting.append((task, pool.submit(function, task)))
+                waiting.append((task, _submit(pool, function, task)))
             if not waiting:
                 return
             task, future = waiting.popleft()
@@ -45,6 +45,17 @@ def map_in_order(
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _submit(
+    pool: ProcessPoolExecutor, function: Callable[[Task], Result], task: Task
+) -> "Future[Result]":
+    try:
+        return pool.submit(function, task)
+    except BrokenProcessPool as error:  # since the last result; told like all other deaths
+        future = Future()
+        future.set_exception(error)
+        return future
 
 
 def _alone(function: Callable[[Task], Result], task: Task) -> Result | None:

@@ -1,0 +1,74 @@
+import json
+import math
+
+import pytest
+
+from data_pipelines import labels
+from echofm_jax.errors import InputError
+
+
+def read(tmp_path, *lines):
+    path = tmp_path / "labels.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return labels.read_labels(path)
+
+
+def test_all_that_can_be_said(tmp_path):
+    full = {
+        "file": "p1/a.avi", "patient": "p1", "fps": 50, "view": "A4C", "phase": [0, 0.5, 0.99],
+        "end_diastole": [0], "end_systole": [1], "ejection_fraction": 61.5, "simulated": True,
+    }  # fmt: skip
+    known = read(tmp_path, json.dumps(full), "", '{"file": "b.avi"}', '  {"file": "ü.avi"}')
+    assert list(known) == ["p1/a.avi", "b.avi", "ü.avi"]
+    assert known["p1/a.avi"] == labels.Label(
+        patient="p1", fps=50, view="A4C", phase=(0, 0.5, 0.99), end_diastole=(0,), end_systole=(1,),
+        ejection_fraction=61.5, simulated=True,
+    )  # fmt: skip
+    assert known["b.avi"].phase == () and math.isnan(known["b.avi"].ejection_fraction)
+
+
+WRONG = [
+    ("{", ""),
+    ("[]", "object"),
+    ("7", "object"),
+    ("{}", "file"),
+    ('{"file": 7}', "file"),
+    ('{"file": ["a"]}', "file"),
+    ('{"file": ""}', "file"),
+    ('{"file": "first"}', "twice"),
+    ('{"file": "a", "name": "Jane"}', "unknown field name"),
+    ('{"file": "a", "patient": 12}', "patient"),
+    ('{"file": "a", "view": "a4c"}', "view"),
+    ('{"file": "a", "view": ["A4C"]}', "view"),
+    ('{"file": "a", "fps": "30"}', "fps"),
+    ('{"file": "a", "fps": -1}', "fps"),
+    ('{"file": "a", "fps": 1000}', "fps"),
+    ('{"file": "a", "fps": NaN}', "fps"),
+    ('{"file": "a", "fps": true}', "fps"),
+    ('{"file": "a", "phase": 0.5}', "phase"),
+    ('{"file": "a", "phase": [0, 1]}', "phase"),
+    ('{"file": "a", "phase": [NaN]}', "phase"),
+    ('{"file": "a", "phase": ["0"]}', "phase"),
+    ('{"file": "a", "phase": null}', "phase"),
+    ('{"file": "a", "end_diastole": 3}', "end_diastole"),
+    ('{"file": "a", "end_diastole": [-1]}', "end_diastole"),
+    ('{"file": "a", "end_systole": [1.5]}', "end_systole"),
+    ('{"file": "a", "ejection_fraction": 101}', "ejection_fraction"),
+    ('{"file": "a", "ejection_fraction": "60"}', "ejection_fraction"),
+    ('{"file": "a", "simulated": "false"}', "simulated"),
+]
+
+
+@pytest.mark.parametrize(("line", "what"), WRONG)
+def test_the_wrong_line_is_named(tmp_path, line, what):
+    with pytest.raises(InputError, match=r"labels\.jsonl, line 3: ") as caught:
+        read(tmp_path, '{"file": "first"}', "", line)
+    assert what in str(caught.value) and "Jane" not in str(caught.value)
+
+
+def test_no_file_or_no_text(tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        labels.read_labels(tmp_path / "none.jsonl")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="cannot be read"):
+        labels.read_labels(tmp_path / "binary")

@@ -1,0 +1,61 @@
+import os
+import signal
+import time
+
+import pytest
+
+from data_pipelines.workers import map_in_order
+
+
+def echo(task):
+    """Say the task; 'die' kills its process as a codec's crash would."""
+    if task == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if task == "slow":
+        time.sleep(0.5)
+    if task == "wrong":
+        raise ValueError("wrong")
+    return task
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_order_is_kept(workers):
+    tasks = ["slow", *range(20), "slow", "last"]
+    assert list(map_in_order(echo, tasks, workers)) == tasks
+
+
+def test_a_death_costs_only_its_task():
+    tasks = ["die", 1, 2, "die", 3, 4, 5, 6, 7, "die"]
+    found = list(map_in_order(echo, tasks, 2))
+    assert found == [None if task == "die" else task for task in tasks]
+
+
+def test_a_death_while_more_is_handed_out():
+    """The pool may break between one result and the next task."""
+    for result in map_in_order(echo, tasks := ["slow", "die", 1, 2, 3, 4, 5], 1):
+        time.sleep(0.4)
+        assert result == {"die": None}.get(tasks[0], tasks[0])
+        tasks.pop(0)
+    assert tasks == []
+
+
+def test_an_exception_is_raised_and_no_process_stays():
+    import multiprocessing
+
+    results = map_in_order(echo, [1, "wrong", 2], 2)
+    assert next(results) == 1
+    with pytest.raises(ValueError, match="wrong"):
+        next(results)
+    assert not multiprocessing.active_children()
+
+
+def test_no_tasks():
+    assert list(map_in_order(echo, [], 2)) == []
+
+
+def test_few_tasks_are_taken_ahead():
+    """A long list of files does not fill the memory with results."""
+    taken = []
+    results = map_in_order(echo, (taken.append(i) or i for i in range(100)), 1)
+    assert next(results) == 0 and len(taken) <= 3
+    results.close()
