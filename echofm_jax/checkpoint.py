@@ -6,6 +6,7 @@ a checkpoint visible only when all of it is on disk; the fingerprint tells damag
 
 import errno
 import logging
+import shutil
 import threading
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from echofm_jax.errors import InputError
 
 policies = ocp.checkpoint_managers
 log = logging.getLogger(__name__)
+MARGIN = 50e6  # bytes, for everything that is not an array
 
 
 class Checkpoints:
@@ -39,6 +41,7 @@ class Checkpoints:
         due = self.manager.should_save(step) or force
         if not due or step in self.manager.all_steps():
             return False
+        self._ask_for_room(state)
         data = {"position": position, "fingerprint": fingerprint(state)}
         with reported(self.folder):
             self.manager.save(
@@ -49,6 +52,13 @@ class Checkpoints:
                 force=True,
             )
         return True
+
+    def _ask_for_room(self, state: dict) -> None:
+        """A save that cannot fit is not begun."""
+        needed = sum(x.nbytes for x in jax.tree.leaves(state))
+        free = shutil.disk_usage(self.folder).free
+        if free < 2 * needed + MARGIN:  # parts are written, then merged
+            raise no_room(self.folder, f"{free / 1e9:.2g} GB are free, {needed / 1e9:.2g} needed")
 
     def restore(self, abstract: dict) -> tuple[dict, dict] | None:
         """The newest whole checkpoint as (state placed as `abstract` says, loader position).
@@ -108,10 +118,15 @@ class reported:
         full = ("No space left", "Disk quota", "File too large", "RESOURCE_EXHAUSTED")
         codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if error and (getattr(error, "errno", 0) in codes or any(f in str(error) for f in full)):
-            raise InputError(
-                f"no room for a checkpoint: {self.folder}: free some space and run the same "
-                "command again; every earlier checkpoint is whole"
-            ) from error
+            raise no_room(self.folder, "the disk is full") from error
+
+
+def no_room(folder: Path, why: str) -> InputError:
+    """The error of a full disk."""
+    return InputError(
+        f"no room for a checkpoint: {folder}: {why}; free some space and run the same command "
+        "again; every earlier checkpoint is whole"
+    )
 
 
 def fingerprint(state: dict) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """What a run says: one line of JSON per logged step, TensorBoard events, a progress line."""
 
+import collections
 import json
 import logging
 import os
@@ -102,11 +103,18 @@ class Report:
         self.writer, self.progress = MetricWriter(workdir, start), Progress(start, steps)
         self.steps, self.since, self.counted = steps, time.monotonic(), start
         self.pending: tuple[int, dict, float] | None = None
+        self.ahead: collections.deque[jax.Array] = collections.deque()
         self.pace = 0.0
         self.diverged = ""
 
     def log(self, step: int, metrics: dict) -> None:
-        """Take a step's metrics; write those of the window before."""
+        """Take a step's metrics; write those of the window before.
+
+        The host is held to two steps ahead of the devices, so that its clock tells their pace.
+        """
+        self.ahead.append(metrics["loss"])
+        if len(self.ahead) > 2:
+            self.ahead.popleft().block_until_ready()
         if step % self.every and step != self.steps:
             return
         self._flush(step)

@@ -141,8 +141,8 @@ def test_full_disk_is_one_line_and_earlier_checkpoints_stay(uninterrupted, tmp_p
     limit = f"ulimit -f 100; exec {' '.join(COMMAND)} --workdir={workdir} --config.optim.steps=20"
     result = subprocess.run(["bash", "-c", limit], capture_output=True, text=True, cwd=REPO)
     assert result.returncode == 2, result.stderr
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("echofm train: no room for a checkpoint")
+    said = [line for line in result.stderr.splitlines() if line.startswith("echofm train: ")]
+    assert len(said) == 1 and said[0].startswith("echofm train: no room for a checkpoint")
     assert checkpoints(workdir)[:3] == [8, 12, 14]
 
 
