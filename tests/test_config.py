@@ -1,0 +1,180 @@
+"""Configs: the presets' numbers, overrides, refusals and what follows from the data's size."""
+
+import pytest
+from conftest import REPO
+
+from echofm_jax import config as configs
+from echofm_jax.errors import InputError
+
+FILES = sorted((REPO / "configs").glob("*.py"))
+# width, depth, heads, decoder width, depth, heads, patch
+SIZES = {
+    "vit_s": (384, 12, 6, 192, 4, 6, 16),
+    "vit_b": (768, 12, 12, 512, 8, 16, 16),
+    "vit_l": (1024, 24, 16, 512, 8, 16, 16),
+    "vit_h": (1280, 32, 16, 512, 8, 16, 14),
+}
+
+
+@pytest.mark.parametrize("model", SIZES)
+def test_presets_have_the_published_sizes(model):
+    arch = configs.architecture(configs.default_config(model, "official"))
+    found = (arch.width, arch.depth, arch.heads, arch.decoder_width, arch.decoder_depth,
+             arch.decoder_heads, arch.patch)  # fmt: skip
+    assert found == SIZES[model]
+    assert (arch.frames, arch.size, arch.tubelet, arch.pred_frames) == (32, 224, 4, 8)
+    assert arch.problems() == []
+
+
+def test_objectives():
+    official, paper = (
+        configs.objective(configs.default_config("vit_s", variant))
+        for variant in ("official", "paper")
+    )
+    assert (official.prior, official.cycle_weight) == ("pixel", 1.0)
+    assert (paper.prior, paper.cycle_weight) == ("embedding", 0.0)
+    for one in (official, paper):
+        assert (one.masking, one.mask_ratio, one.norm_targets) == ("consistent", 0.75, True)
+        assert (one.triplet_weight, one.triplet_margin) == (1.0, 0.2)
+
+
+@pytest.mark.parametrize("variant", ["", ":paper", ":official"])
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_config_file_loads(path, variant):
+    config = configs.parse([], f"{path}{variant}")
+    assert config.objective.prior == {":paper": "embedding"}.get(variant, "pixel")
+    if path.stem != "smoke":
+        assert config.model.width == SIZES[path.stem][0]
+        assert (config.optim.epochs, config.optim.warmup_epochs) == (200, 10)
+        assert (config.optim.blr, config.optim.clip_norm) == (1e-3, 0.02)
+        assert config.optim.weight_decay == 0.05
+
+
+def test_there_are_five_config_files():
+    assert [path.stem for path in FILES] == ["smoke", *sorted(SIZES)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("nowhere.py", "no config file at nowhere.py"),
+        (f"{FILES[0]}:papr", "unknown variant 'papr': did you mean 'paper'?"),
+        (f"{FILES[0]}:zzz", "unknown variant 'zzz': choose one of official, paper"),
+    ],
+)
+def test_wrong_specs_are_one_line(spec, said):
+    with pytest.raises(InputError) as error:
+        configs.parse([], spec)
+    assert said in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_unknown_model_names_the_nearest():
+    with pytest.raises(InputError, match="unknown model 'vit_x': did you mean 'vit_"):
+        configs.default_config("vit_x", "official")
+
+
+def test_overrides_keep_their_fields_types():
+    config = configs.default_config("vit_s", "official")
+    changed = configs.override(
+        config,
+        ["--config.optim.blr=2", "--config.data.batch_size=8", "--config.data.dir=7",
+         "--config.objective.norm_targets=false", "--config.mesh.preset=fsdp"],
+    )  # fmt: skip
+    assert changed.optim.blr == 2.0 and isinstance(changed.optim.blr, float)
+    assert changed.data.batch_size == 8 and changed.data.dir == "7"
+    assert changed.objective.norm_targets is False and changed.mesh.preset == "fsdp"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("--config.optim.blrr=1", "unknown config field 'optim.blrr': did you mean 'optim.blr'?"),
+        ("--config.data.batch_sise=1", "did you mean 'data.batch_size'?"),
+        ("--config.data.batch_size=many", "bad override"),
+        ("--config.data.batch_size=0", "data.batch_size=0 must be at least 1"),
+        ("--config.optim.accumulate=3", "data.batch_size=256 is not divisible by"),
+        ("--config.model.frames=30", "model.frames=30 is not divisible by model.tubelet=4"),
+        ("--config.model.size=225", "model.size=225 is not divisible by model.patch=16"),
+        ("--config.model.heads=5", "model.width=384 is not divisible by model.heads=5"),
+        ("--config.model.decoder_heads=5", "model.decoder_width=192 is not divisible"),
+        ("--config.model.pred_frames=12", "model.pred_frames=12 is not a multiple of the 8 time"),
+        ("--config.model.dtype=float16", "model.dtype='float16' is none of float32, bfloat16"),
+        ("--config.mesh.preset=tp", "mesh.preset='tp' is none of dp, fsdp"),
+        ("--config.objective.prior=none", "objective.prior='none' is none of pixel, embedding"),
+        ("--config.objective.mask_ratio=1", "objective.mask_ratio=1.0 is not in [0, 1)"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line(override, said):
+    with pytest.raises(InputError) as error:
+        configs.override(configs.default_config("vit_s", "official"), [override])
+    assert said in str(error.value)
+
+
+def test_all_problems_are_named_at_once():
+    config = configs.default_config("vit_s", "official")
+    with pytest.raises(InputError, match=r"model\.frames=30.*model\.size=225"):
+        configs.override(config, ["--config.model.frames=30", "--config.model.size=225"])
+
+
+def test_a_recipe_follows_the_data_and_the_batch():
+    config = configs.default_config("vit_l", "official")
+    recipe = configs.recipe(config, 290_000)
+    assert recipe.steps_per_epoch == pytest.approx(1132.8, abs=0.05)
+    assert recipe.steps == 226_562  # 200 epochs of 290,000 clips in batches of 256
+    assert recipe.warmup_steps == pytest.approx(11_328, abs=1)
+    assert recipe.peak_lr == 1e-3
+    config.data.batch_size = 1024
+    larger = configs.recipe(config, 290_000)
+    assert larger.peak_lr == 4e-3 and larger.steps == 56_641
+    assert larger.warmup_steps / larger.steps == pytest.approx(10 / 200)
+    shown = str(larger)
+    for part in ("56641 steps = 200 epochs of 283.2 steps", "warm-up 2832 steps", "rate 0.004"):
+        assert part in shown
+
+
+def test_steps_replace_epochs_and_keep_the_warm_ups_share():
+    config = configs.default_config("vit_s", "official")
+    config.optim.steps = 300
+    recipe = configs.recipe(config, 80)
+    assert (recipe.steps, recipe.warmup_steps) == (300, 15)
+
+
+def test_a_tiny_data_set_still_takes_a_step():
+    config = configs.default_config("vit_s", "official")
+    config.optim.epochs = 0.01
+    assert configs.recipe(config, 3).steps == 1
+
+
+def test_saved_and_loaded_it_is_the_same(tmp_path):
+    config = configs.parse([], f"{FILES[0]}:paper")
+    configs.save(config, tmp_path)
+    loaded = configs.load(tmp_path)
+    assert loaded.to_dict() == config.to_dict()
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert configs.architecture(loaded) == configs.architecture(config)
+    assert configs.objective(loaded) == configs.objective(config)
+
+
+def test_a_damaged_or_missing_config_is_one_line(tmp_path):
+    with pytest.raises(InputError, match=r"is not a workdir: it has no readable config\.json"):
+        configs.load(tmp_path)
+    configs.save(configs.default_config("vit_s", "official"), tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text()[:200])
+    with pytest.raises(InputError, match=r"config\.json is damaged") as error:
+        configs.load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_another_model_is_refused_but_not_another_way_to_compute_it(tmp_path):
+    known = configs.default_config("vit_s", "official")
+    other = configs.default_config("vit_s", "paper")
+    other.model.update(dtype="bfloat16", remat="none")
+    other.data.batch_size = 3
+    configs.refuse_other_model(other, known, tmp_path)
+    other.model.update(depth=3, patch=14)
+    with pytest.raises(InputError) as error:
+        configs.refuse_other_model(other, known, tmp_path)
+    assert "model.depth=3 (the workdir has 12), model.patch=14 (the workdir has 16)" in str(
+        error.value
+    )
