@@ -16,6 +16,7 @@ SCHEDULE = {"peak": 2.0, "minimum": 0.5, "warmup": 10.0, "epochs": 110.0}
         (0, 0.0),
         (5, 1.0),
         (10, 2.0),  # the top of the warm-up
+        (15, 0.5 + 1.5 * (1 + np.cos(np.pi / 20)) / 2),
         (35, 0.5 + 1.5 * (1 + np.cos(np.pi / 4)) / 2),
         (60, 1.25),  # half-way down
         (110, 0.5),
