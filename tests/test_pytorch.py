@@ -122,9 +122,15 @@ def test_preprocess_takes_grey_and_colour_one_clip_and_many():
     assert torch.equal(model.preprocess(colour[None]), clips)
 
 
-def test_preprocess_resizes_to_the_models_size():
+def test_preprocess_resizes_to_the_models_size_and_keeps_the_aspect():
+    size = TINY.size
     clips = EchoFM(TINY).preprocess(np.full((8, 60, 80), 51, np.uint8))
-    torch.testing.assert_close(clips, torch.full((1, 3, 8, 32, 32), 0.2))
+    assert clips.shape[-2:] == (size, size)
+    rows = clips[0, 0, 0].mean(-1)
+    filled = round(size * 60 / 80)
+    top = (size - filled) // 2
+    assert torch.allclose(rows[top : top + filled], torch.tensor(0.2))
+    assert rows[:top].max() == 0 and rows[top + filled :].max() == 0
 
 
 @pytest.mark.parametrize("total", [5, 8, 9, 40, 200])

@@ -212,7 +212,7 @@ class EchoFM(nn.Module):
         Args:
           frames: uint8 tensor or array, grey [T, H, W] or [B, T, H, W], or colour with a last
             axis of 3. T is free: the central window of the length that the model was trained on
-            is taken. Another height or width is resized to `config.size`.
+            is taken. Another height or width is resized to `config.size`, black filling the square.
           fps: frames per second. Not needed where `config.window_seconds` is 0 (the window is of
             consecutive frames), or where `frames` are a window already (T is `config.frames`).
 
@@ -237,7 +237,12 @@ class EchoFM(nn.Module):
         x = x.to(self.cls_token.device, torch.float32).permute(0, 4, 1, 2, 3) / 255
         if x.shape[-2:] != (c.size, c.size):
             images = x.flatten(0, 2).unsqueeze(1)  # [B*C*frames, 1, H, W]
-            images = F.interpolate(images, (c.size, c.size), mode="bilinear", antialias=True)
+            height, width = images.shape[-2:]
+            scale = c.size / max(height, width)  # aspect kept, black around, as in training
+            h, w = max(1, round(height * scale)), max(1, round(width * scale))
+            images = F.interpolate(images, (h, w), mode="bilinear", antialias=True)
+            top, left = (c.size - h) // 2, (c.size - w) // 2
+            images = F.pad(images, (left, c.size - w - left, top, c.size - h - top))
             x = images.view(*x.shape[:3], c.size, c.size)
         return x.expand(-1, 3, -1, -1, -1)  # [B, 3, frames, size, size]
 
