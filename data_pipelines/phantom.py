@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from echofm_jax import cli
 from echofm_jax.atomic import new_folder
+from echofm_jax.errors import InputError
 
 EXAMPLE = """example:
   echofm phantom --output studies
@@ -47,8 +48,13 @@ def write_studies(output: Path, studies: int, clips_per_study: int, seed: int) -
     """Write every study, labels.jsonl and the truth; whole or not at all.
 
     Raises:
-      InputError: `output` or `output`-truth exists or cannot be written.
+      InputError: a number makes no sense; `output` or `output`-truth exists or cannot be written.
     """
+    if studies < 1 or clips_per_study < 1 or seed < 0:
+        raise InputError(
+            f"--studies={studies} and --clips_per_study={clips_per_study} must be at least 1, "
+            f"--seed={seed} at least 0"
+        )
     from tqdm import tqdm
 
     from data_pipelines.workers import map_in_order

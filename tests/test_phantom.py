@@ -15,6 +15,7 @@ from data_pipelines.phantom_anatomy import Heart, anatomy
 from data_pipelines.phantom_files import FORMATS, identity, screen, write_dicom, write_video
 from data_pipelines.phantom_image import VIEWS, simulate
 from data_pipelines.phantom_rhythm import Cycle, beat_times, first_frames_after, phase_at
+from echofm_jax import cli
 
 SMALL = (120, 160)
 PERSON = identity(0, 0)
@@ -308,11 +309,16 @@ def test_its_last_line_is_json(tmp_path, capsys):
 
 
 def test_existing_output_is_refused_and_left_alone(studies, capsys):
-    from echofm_jax import cli
-
     before = sorted(studies.rglob("*"))
     assert cli.main(["phantom", "--output", str(studies), "--studies", "1"]) == 2
     said = capsys.readouterr().err.strip()
     assert "exists already" in said and "\n" not in said
     assert sorted(studies.rglob("*")) == before
     assert not list(studies.parent.glob(".*building*"))
+
+
+@pytest.mark.parametrize("wrong", ["--studies=0", "--clips_per_study=-1", "--seed=-1"])
+def test_numbers_without_sense_are_refused(wrong, tmp_path, capsys):
+    assert cli.main(["phantom", f"--output={tmp_path / 'x'}", wrong]) == 2
+    assert wrong in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
