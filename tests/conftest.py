@@ -1,6 +1,7 @@
 """Small data sets and models that several tests train on; real shards, real files."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,14 @@ TINY = {
     "model.decoder_heads": 2, "data.batch_size": 4, "data.window_seconds": 0.0,
     "train.log_every": 1,
 }  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The same small model compiles once, in this process and in those that tests start."""
+    cache = tempfile.TemporaryDirectory(prefix="echofm-tests-")
+    config.add_cleanup(cache.cleanup)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 
 def overrides(**changes) -> list[str]:

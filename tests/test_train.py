@@ -138,8 +138,9 @@ def test_non_finite_steps_are_skipped_counted_and_stop_the_run(tiny_data, tmp_pa
 def test_full_disk_is_one_line_and_earlier_checkpoints_stay(uninterrupted, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(uninterrupted, workdir)
-    limit = f"ulimit -f 100; exec {' '.join(COMMAND)} --workdir={workdir} --config.optim.steps=20"
-    result = subprocess.run(["bash", "-c", limit], capture_output=True, text=True, cwd=REPO)
+    command = [*COMMAND, f"--workdir={workdir}", "--config.optim.steps=20"]
+    limited = ["bash", "-c", 'ulimit -f 100; unset JAX_COMPILATION_CACHE_DIR; exec "$@"', "-"]
+    result = subprocess.run([*limited, *command], capture_output=True, text=True, cwd=REPO)
     assert result.returncode == 2, result.stderr
     said = [line for line in result.stderr.splitlines() if line.startswith("echofm train: ")]
     assert len(said) == 1 and said[0].startswith("echofm train: no room for a checkpoint")
