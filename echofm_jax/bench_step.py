@@ -25,6 +25,7 @@ def _measure(model: str, batch_size: int, dtype: str, remat: str, steps: int) ->
 
     from echofm_jax import config, perf
     from echofm_jax.architecture import Architecture
+    from echofm_jax.host_memory import return_free_memory
     from echofm_jax.masking import noise_shape
     from echofm_jax.objective import Objective
     from echofm_jax.optimizer import adamw
@@ -45,6 +46,8 @@ def _measure(model: str, batch_size: int, dtype: str, remat: str, steps: int) ->
     update = functools.partial(train_step, arch=arch, objective=objective, optimizer=optimizer)
     update = jax.jit(update, donate_argnums=0).lower(state, batch).compile()
     compiled = time.perf_counter() - began
+    return_free_memory()
+    compile_peak = peak_rss()
     wall, cpu = [], []
     for _ in range(2 + steps):
         began, used = time.perf_counter(), time.process_time()
@@ -66,5 +69,11 @@ def _measure(model: str, batch_size: int, dtype: str, remat: str, steps: int) ->
         "clips_per_s": batch_size / seconds,
         "gflops_per_s": batch_size * perf.step_flops(arch, objective) / seconds / 1e9,
         "compile_seconds": compiled,
-        "peak_rss_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "peak_rss_gb": peak_rss(),
+        "peak_rss_gb_until_compiled": compile_peak,
     }
+
+
+def peak_rss() -> float:
+    """The most memory this process has held, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

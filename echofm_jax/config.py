@@ -196,13 +196,15 @@ def load(workdir: Path | str) -> ConfigDict:
     """The config of a workdir."""
     path = Path(workdir) / "config.json"
     try:
-        return ConfigDict(json.loads(path.read_text()))
+        config = ConfigDict(json.loads(path.read_text()))
+        check(config)
+        return config
     except OSError:
         raise InputError(
             f"{workdir} is not a workdir: it has no readable config.json; give the --workdir "
             "of `echofm train` or `echofm import`"
         ) from None
-    except json.JSONDecodeError as error:
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise InputError(f"{path} is damaged: {error}; restore it or start a new workdir") from None
 
 

@@ -24,6 +24,7 @@ from echofm_jax import cli, perf
 from echofm_jax import config as configs
 from echofm_jax.checkpoint import Checkpoints
 from echofm_jax.errors import InputError
+from echofm_jax.host_memory import return_free_memory
 from echofm_jax.metrics import Report
 from echofm_jax.optimizer import adamw, learning_rate
 from echofm_jax.preemption import StopSignals
@@ -124,6 +125,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     began = time.monotonic()
     update = jax.jit(update, donate_argnums=0, out_shardings=(shardings, None))
     update = update.lower(abstract, batch).compile()
+    return_free_memory()
     log.info("compiled in %.1f s", time.monotonic() - began)
     flops = config.data.batch_size * perf.step_flops(arch, objective)
     # ---- loop. The order matters: the loader's position is saved before its next batch. ------

@@ -14,11 +14,11 @@ make_venv() {
     fi
     echo "Setting up $venv (once; downloads JAX and PyTorch)" >&2
     [ -x "$venv/bin/python" ] || "$python" -m venv "$venv" || return 2
+    local pip=("$venv/bin/python" -W ignore -m pip install --quiet
+      --constraint "${CONSTRAINTS:-$root/constraints.txt}")
     # First PyTorch alone: with it in place no other package pulls a build of its own choice.
-    "$venv/bin/python" -m pip install --quiet --constraint "${CONSTRAINTS:-$root/constraints.txt}" \
-      torch || return 2
-    "$venv/bin/python" -m pip install --quiet --constraint "${CONSTRAINTS:-$root/constraints.txt}" \
-      --editable "$root[$extras]" || return 2
+    PYTHONWARNINGS=ignore "${pip[@]}" torch || return 2
+    PYTHONWARNINGS=ignore "${pip[@]}" --editable "$root[$extras]" || return 2
     touch "$mark"
   fi
   # shellcheck disable=SC1091
