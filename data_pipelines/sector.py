@@ -182,14 +182,14 @@ def refine(geometry: np.ndarray, active: np.ndarray, others: np.ndarray) -> np.n
 def edge(
     coordinate: np.ndarray, active: np.ndarray, within: np.ndarray, start: float, reach: float
 ) -> float:
-    """From |reach| inside `start` to as far outside: where lines stop being active."""
+    """Up to |reach| inside or outside `start`: the outermost line that is still active."""
     bins = start + reach * np.linspace(-1, 1, 33)
     order = np.sign(reach)
     index = np.digitize(order * coordinate[within], order * bins)
     total = np.bincount(index, minlength=len(bins) + 1)[1:-1]
     hits = np.bincount(index, active[within], minlength=len(bins) + 1)[1:-1]
-    quiet = np.flatnonzero((total >= 3) & (hits < EDGE * total))
-    return float(bins[quiet[0]] if len(quiet) else bins[-1])
+    lit = np.flatnonzero((total >= 3) & (hits >= EDGE * total))
+    return float(bins[lit[-1] + 1] if len(lit) else start)
 
 
 def rectangularity(active: np.ndarray) -> float:
@@ -212,10 +212,16 @@ def refuse_traces(frames: np.ndarray, scale: float) -> None:
     """M-mode and spectral Doppler: a picture that scrolls, or that a cursor rewrites."""
     first = np.linspace(0, len(frames) - 2, 8).astype(int)
     now, then = reduced(frames[first], scale), reduced(frames[first + 1], scale)
-    changed = (np.abs(then - now).mean(1) > 1.0).mean(-1)  # [8]: share of columns
+    changed = [columns_changed(a, b) for a, b in zip(now, then, strict=True)]
     scrolls = [shifted_better(a, b) for a, b in zip(now, then, strict=True)]
-    if np.median(changed) < 0.3 or np.mean(scrolls) > 0.5:
+    swept = np.median(changed) < 0.3 and columns_changed(now[0], then[-1]) > 0.5
+    if swept or np.mean(scrolls) > 0.5:
         raise Rejected("m_mode_or_spectral", "a trace that scrolls or is rewritten by a cursor")
+
+
+def columns_changed(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of the columns that differ between two frames."""
+    return float((np.abs(b - a).mean(0) > 1.0).mean())
 
 
 def shifted_better(a: np.ndarray, b: np.ndarray) -> bool:
