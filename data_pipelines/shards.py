@@ -43,8 +43,12 @@ class DatasetInfo:
 
 
 def serialize(example: Mapping) -> bytes:
-    """A record as stored; keys and types are those of `records.FEATURES`."""
-    return _serializer.serialize_example(records.FEATURES.encode_example(example))
+    """A record as stored; keys and types are those of `records.FEATURES`.
+
+    Features lie in the order of their names: protobuf's own order differs from process to process.
+    """
+    data = _serializer.serialize_example(records.FEATURES.encode_example(example))
+    return tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
 
 
 class Identity(NamedTuple):

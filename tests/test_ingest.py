@@ -1,0 +1,242 @@
+"""Ingestion as its users run it: real files in, shards and a report out, no identity through."""
+
+import csv
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from pydicom import dcmread
+from test_sector import fan_screen
+
+from data_pipelines import phantom_files, records, shards
+from data_pipelines.phantom_image import simulate
+from echofm_jax import cli
+
+SIZE = 64
+SECRETS = {
+    "PatientName": "QUENTIN^ZYXWVA", "PatientID": "MRN7734512", "PatientBirthDate": "19410229",
+    "StudyDate": "20230817", "AccessionNumber": "ACC99120", "InstitutionName": "ST ELMO CLINIC",
+    "ReferringPhysicianName": "HOUSE^GREGORIA", "OperatorsName": "SONYA^GRAPHER",
+    "StudyDescription": "STRESS OF Q ZYXWVA", "PatientComments": "CALLS HERSELF ZIZZI",
+    "StationName": "ROOMX42", "DeviceSerialNumber": "SN-551-XK", "StudyID": "STD8821",
+    "ProtocolName": "PROTO ZIZZI", "PatientAddress": "13 NOWHERE LANE",
+}  # fmt: skip
+NAME_IN_PATH = "zyxwva_quentin_mrn7734512"
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return simulate("A4C", 3, size=(150, 200))
+
+
+def save_npy(path: Path, seed: int = 1, frames: np.ndarray | None = None) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, fan_screen(seed).frames if frames is None else frames)
+    return path
+
+
+def ingest(source, data_dir, *more) -> int:
+    salt = Path(data_dir).parent / "salt"
+    return cli.main(
+        ["ingest", f"--source={source}", f"--data_dir={data_dir}", f"--salt_file={salt}",
+         f"--size={SIZE}", "--workers=1", "--encoding=zstd", *more]
+    )  # fmt: skip
+
+
+def report(data_dir) -> dict[str, dict]:
+    with Path(f"{data_dir}-report.csv").open() as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+def everything(data_dir) -> list[dict]:
+    splits = shards.dataset_info(data_dir).records
+    return [example for split in splits for example in shards.open_split(data_dir, split)]
+
+
+def decoded(example: dict) -> np.ndarray:
+    out = np.empty((len(example["frames"]), SIZE, SIZE), np.uint8)
+    for data, image in zip(example["frames"], out, strict=True):
+        records.decode_frame(data, "zstd", image)
+    return out
+
+
+def test_no_identity_gets_through(simulated, tmp_path, capfd):
+    """Names, dates and numbers planted in every place that a file has for them."""
+    folder = tmp_path / "in" / NAME_IN_PATH
+    folder.mkdir(parents=True)
+    file = folder / f"{NAME_IN_PATH}.dcm"
+    person = {"name": SECRETS["PatientName"], "id": SECRETS["PatientID"],
+              "born": SECRETS["PatientBirthDate"], "seen": SECRETS["StudyDate"]}  # fmt: skip
+    phantom_files.write_dicom(file, simulated, person, "raw")
+    data = dcmread(file)
+    for keyword, value in SECRETS.items():
+        setattr(data, keyword, value)
+    block = data.private_block(0x0019, "ACME PRIVATE", create=True)
+    block.add_new(0x01, "LO", "PRIVATE ZIZZI")
+    block.add_new(0x02, "OB", b"ZIZZI" * 1000)
+    data.save_as(file)
+    secrets = [part for value in SECRETS.values() for part in value.split("^") if len(part) > 5]
+    secrets += [NAME_IN_PATH, "ZIZZI", data.StudyInstanceUID, data.SOPInstanceUID]
+    assert all(s.encode() in file.read_bytes() for s in secrets if s != NAME_IN_PATH)
+
+    data_dir = tmp_path / "out" / "data"
+    assert ingest(tmp_path / "in", data_dir) == 0
+    stored = [shards.serialize(e) for e in everything(data_dir)]
+    stored += [p.read_bytes() for p in data_dir.rglob("*") if p.is_file()]
+    said = "".join(capfd.readouterr())
+    salt = (tmp_path / "out" / "salt").read_text()
+    for secret in [*secrets, salt]:
+        assert secret.lower() not in said.lower()
+        for data in stored:
+            assert secret.encode().lower() not in data.lower()
+
+    # The banner was drawn above and around the sector: nothing is left outside it, and inside
+    # there is what the simulation drew before the overlays.
+    (example,) = everything(data_dir)
+    sector = records.unpack_sector(example["sector"], SIZE)
+    assert decoded(example)[:, ~sector].max() == 0
+    assert phantom_files.screen(simulated, person)[:, ~simulated.sector].max() > 200
+
+
+def test_the_report_lists_every_file_with_its_reason(simulated, tmp_path, capsys):
+    source = tmp_path / "in"
+    save_npy(source / "a" / "good.npy")
+    save_npy(source / "b" / "same_pixels.npy")
+    save_npy(source / "c" / "one_frame.npy", frames=fan_screen(1).frames[:1])
+    save_npy(source / "d" / "still.npy", frames=np.repeat(fan_screen(1).frames[:1], 9, 0))
+    (source / "notes.dcm").write_text("Dear colleague, the DICOM will follow.")
+    (source / "empty.mp4").write_bytes(b"")
+    person = phantom_files.identity(0, 0)
+    video = source / "whole.mp4"
+    phantom_files.write_video(video, simulated, person, "mpeg4")
+    cut = video.read_bytes()
+    (source / "cut.mp4").write_bytes(cut[: len(cut) // 2])
+    (source / "table.csv").write_text("a,b\n1,2\n")
+    data_dir = tmp_path / "data"
+    assert ingest(source, data_dir, "--patient_from=file", "--json") == 0
+    rows = report(data_dir)
+    reasons = {name: row["reason"] for name, row in rows.items()}
+    assert reasons == {
+        "a/good.npy": "", "b/same_pixels.npy": "duplicate", "c/one_frame.npy": "single_frame",
+        "cut.mp4": reasons["cut.mp4"], "d/still.npy": "no_sector", "empty.mp4": "empty",
+        "notes.dcm": reasons["notes.dcm"], "table.csv": "not_video", "whole.mp4": "",
+    }  # fmt: skip
+    assert reasons["cut.mp4"] in ("truncated", "unreadable")
+    assert reasons["notes.dcm"] in ("unreadable", "not_video")
+    assert rows["whole.mp4"]["fps_source"] == "container"
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["accepted"] == 2 and sum(summary["rejected"].values()) == 7
+    assert sum(summary["records"].values()) == len(everything(data_dir))
+
+
+def test_the_same_clip_of_the_same_patient_is_kept_once(tmp_path):
+    save_npy(tmp_path / "in" / "p" / "a.npy")
+    save_npy(tmp_path / "in" / "p" / "b.npy")
+    save_npy(tmp_path / "in" / "q" / "c.npy", seed=2)
+    assert ingest(tmp_path / "in", tmp_path / "data") == 0
+    assert [row["reason"] for row in report(tmp_path / "data").values()] == ["", "duplicate", ""]
+
+
+def test_patients_are_not_shared_by_splits_and_val_is_never_empty(tmp_path):
+    for number in range(9):
+        frames = fan_screen(number % 3 + 1).frames[: 10 + number]
+        save_npy(tmp_path / "in" / f"patient{number % 3}" / f"{number}.npy", frames=frames)
+    assert ingest(tmp_path / "in", tmp_path / "data") == 0
+    info = shards.dataset_info(tmp_path / "data")
+    found = {
+        split: {e["patient_id"] for e in shards.open_split(tmp_path / "data", split)}
+        for split in info.records
+    }
+    assert info.records.keys() >= {"train", "val"} and sum(info.records.values()) == 9
+    assert sum(map(len, found.values())) == len(set.union(*found.values())) == 3
+
+
+def test_shards_are_the_same_bytes_whatever_the_workers(tmp_path):
+    for number in range(4):
+        save_npy(tmp_path / "in" / f"{number}.npy", seed=number + 1)
+    assert ingest(tmp_path / "in", tmp_path / "one") == 0
+    assert ingest(tmp_path / "in", tmp_path / "two", "--workers=2") == 0
+    one, two = (
+        {p.name: p.read_bytes() for p in (tmp_path / d).rglob("*array_record*")}
+        for d in ("one", "two")
+    )
+    assert one == two and one
+
+
+def test_labels_reach_the_records_cut_to_their_segments(tmp_path):
+    frames = np.concatenate([fan_screen(1).frames] * 10)[:150]
+    save_npy(tmp_path / "in" / "long.npy", frames=frames)
+    phase = [round(t / 30 % 1, 3) for t in range(150)]
+    label = {"file": "long.npy", "patient": "p", "fps": 30.0, "view": "PLAX", "phase": phase,
+             "end_diastole": [0, 30, 60, 90, 120], "end_systole": [10, 100],
+             "ejection_fraction": 55.5, "simulated": True}  # fmt: skip
+    (tmp_path / "in" / "labels.jsonl").write_text(json.dumps(label) + "\n")
+    assert ingest(tmp_path / "in", tmp_path / "data") == 0
+    first, second = sorted(everything(tmp_path / "data"), key=lambda e: e["segment"])
+    assert (len(first["frames"]), len(second["frames"])) == (75, 75)
+    np.testing.assert_allclose(np.r_[first["phase"], second["phase"]], phase, atol=1e-6)
+    assert second["end_diastole"].tolist() == [15, 45] and second["end_systole"].tolist() == [25]
+    assert second["times"][0] == 0 and first["fps"] == pytest.approx(30)
+    assert first["view"] == b"PLAX" and first["fps_source"] == b"labels"
+    assert shards.dataset_info(tmp_path / "data").simulated
+
+
+def refused(capsys, *argv) -> str:
+    assert ingest(*argv) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("echofm ingest: ")
+    return error
+
+
+def test_wrong_input_is_one_line(tmp_path, capsys):
+    (tmp_path / "none").mkdir()
+    data_dir = tmp_path / "data"
+    assert "none" in refused(capsys, tmp_path / "none", data_dir)
+    assert "nowhere" in refused(capsys, tmp_path / "nowhere", data_dir)
+    save_npy(tmp_path / "in" / "a.npy")
+    assert "--split" in refused(capsys, tmp_path / "in", data_dir, "--split=50,10")
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in refused(
+        capsys, tmp_path / "in", tmp_path / "file" / "data", f"--salt_file={tmp_path / 'salt'}"
+    )
+    (tmp_path / "bad.jsonl").write_text('{"file": "a.npy", "name": "X"}\n')
+    said = refused(capsys, tmp_path / "in", data_dir, f"--labels={tmp_path / 'bad.jsonl'}")
+    assert "line 1" in said and "unknown field name" in said
+    assert not data_dir.exists()
+
+
+def test_no_accepted_clip_leaves_a_report_and_no_data_set(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.dcm").write_text("no")
+    assert "none of 1 files" in refused(capsys, tmp_path / "in", tmp_path / "data")
+    assert report(tmp_path / "data")["x.dcm"]["status"] == "rejected"
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_existing_data_set_is_replaced_only_when_told(tmp_path, capsys):
+    save_npy(tmp_path / "in" / "a.npy")
+    assert ingest(tmp_path / "in", tmp_path / "data") == 0
+    save_npy(tmp_path / "in" / "b.npy", seed=2)
+    assert "--overwrite" in refused(capsys, tmp_path / "in", tmp_path / "data")
+    assert shards.dataset_info(tmp_path / "data").records == {"train": 1}
+    assert ingest(tmp_path / "in", tmp_path / "data", "--overwrite") == 0
+    assert sum(shards.dataset_info(tmp_path / "data").records.values()) == 2
+
+
+def test_real_frame_times_are_kept(tmp_path):
+    file = tmp_path / "in" / "v.mp4"
+    file.parent.mkdir()
+    screen = fan_screen(1).frames
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mpeg4", rate=50)
+        stream.height, stream.width, stream.pix_fmt = *screen.shape[1:], "yuv420p"
+        stream.bit_rate = 8_000_000
+        for image in screen:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="gray")))
+        container.mux(stream.encode())
+    assert ingest(tmp_path / "in", tmp_path / "data") == 0
+    (example,) = everything(tmp_path / "data")
+    np.testing.assert_allclose(example["times"], np.arange(16) / 50, atol=1e-4)
+    assert example["fps"] == pytest.approx(50, rel=1e-3)
