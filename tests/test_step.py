@@ -78,7 +78,7 @@ data = {k: rng.permutation(np.concatenate([v] * 4).ravel()).reshape(8, *v.shape[
 key = jax.random.key(0)
 step = functools.partial(train_step, arch=ARCH, objective=Objective(), optimizer=OPTIMIZER)
 one, expected = jax.jit(step)(jax.jit(functools.partial(init_state, ARCH, OPTIMIZER))(key), data)
-for preset, fsdp in (("dp", 1), ("fsdp", 8), ("fsdp", 2)):
+for preset, fsdp in (("dp", 1), ("fsdp", 4)):
     mesh = make_mesh(fsdp, 8, 1)
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(ARCH, OPTIMIZER, mesh, preset))
     state = jax.jit(functools.partial(init_state, ARCH, OPTIMIZER), out_shardings=shardings)(key)
