@@ -24,17 +24,18 @@ class Sector:
     """Where the image is, in pixels of the frames it was found in."""
 
     mask: np.ndarray  # [H, W] bool
-    kind: str  # `fan`, or `rectangle` for a linear probe or a clip cropped to its inside
-    apex: tuple[float, float] = (np.nan, np.nan)  # x, y; may lie outside the picture
-    angles: tuple[float, float] = (np.nan, np.nan)  # rad from straight down, left < right
-    radii: tuple[float, float] = (np.nan, np.nan)  # of the transducer's face and the deepest arc
+    apex: tuple[float, float]  # x, y; may lie outside the picture
+    angles: tuple[float, float]  # rad from straight down, left < right
+    radii: tuple[float, float]  # of the transducer's face and of the deepest arc
 
 
 def find_sector(frames: np.ndarray) -> Sector:
     """The sector of grey frames [T, H, W] uint8.
 
     Raises:
-      Rejected: nothing moves like tissue, or what moves is neither a fan nor a filled rectangle.
+      Rejected: nothing moves like tissue, or what moves is no fan with a still screen around it.
+        A picture that moves all over (a cropped clip, a flickering or noisy recording) has no
+        edge that could be verified: text may stand anywhere in it.
     """
     height, width = frames.shape[1:]
     scale = min(1.0, SIDE / max(height, width))
@@ -45,7 +46,7 @@ def find_sector(frames: np.ndarray) -> Sector:
     fan = fit_fan(active)
     if fan is None:
         refuse_traces(frames, scale)
-        return Sector(mask=whole_picture(active, height, width), kind="rectangle")
+        raise Rejected("no_sector", "what moves is no fan with a still screen around it")
     fan = refine(fan, active, others)
     inside = fan_mask(fan, *active.shape)
     if (others & ~inside).sum() > 0.25 * inside.sum():
@@ -54,7 +55,6 @@ def find_sector(frames: np.ndarray) -> Sector:
     x, y, left, right, near, far = geometry.tolist()
     return Sector(
         mask=fan_mask(geometry, height, width),
-        kind="fan",
         apex=(x, y),
         angles=(left, right),
         radii=(near, far),
@@ -119,7 +119,9 @@ def fit_fan(active: np.ndarray) -> np.ndarray | None:
         return None
     if common < 0.93 * active.sum() or common < 0.7 * inside.sum():
         return None
-    if rectangularity(active) > 0.97:
+    # Its edges must show: a still screen lies around it.
+    around = ~inside
+    if around.mean() < 0.05 or (active & around).sum() > 0.3 * around.sum():
         return None
     return unfold(best)
 
@@ -190,22 +192,6 @@ def edge(
     hits = np.bincount(index, active[within], minlength=len(bins) + 1)[1:-1]
     lit = np.flatnonzero((total >= 3) & (hits >= EDGE * total))
     return float(bins[lit[-1] + 1] if len(lit) else start)
-
-
-def rectangularity(active: np.ndarray) -> float:
-    """Share of its bounding box that the active part fills."""
-    rows, columns = np.flatnonzero(active.any(1)), np.flatnonzero(active.any(0))
-    return float(active[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean())
-
-
-def whole_picture(active: np.ndarray, height: int, width: int) -> np.ndarray:
-    """All of it, for a clip that was cropped to the inside of its sector before.
-
-    A rectangle within a picture has no geometry that could be verified: text may touch it.
-    """
-    if active.mean() < 0.9:
-        raise Rejected("no_sector", "what moves is neither a fan nor the whole picture")
-    return np.ones((height, width), bool)
 
 
 def refuse_traces(frames: np.ndarray, scale: float) -> None:
