@@ -95,8 +95,8 @@ def write_clip(task: Task) -> dict:
     import cv2
     import numpy as np
 
-    from data_pipelines.phantom_anatomy import Heart
     from data_pipelines.phantom_files import FORMATS, identity
+    from data_pipelines.phantom_heart import Heart
     from data_pipelines.phantom_image import VIEWS, simulate
 
     cv2.setNumThreads(1)

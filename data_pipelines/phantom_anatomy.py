@@ -6,70 +6,16 @@ shortens, whose cavity narrows until it holds the volume asked for, and whose wa
 muscle of constant volume must.
 """
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import cv2
 import numpy as np
 
+from data_pipelines.phantom_heart import Heart, profile
+
 OUTSIDE, LV, LA, RV, RA, MYOCARDIUM, WALL, AORTA, PERICARDIUM = range(9)
 BLOOD = (LV, LA, RV, RA, AORTA)
 FAR = 3.0  # cm beyond the outermost wall where tissue no longer moves
-
-
-@dataclass(frozen=True, kw_only=True)
-class Heart:
-    """One person's heart."""
-
-    heart_rate: float  # beats a minute
-    rr_variation: float  # relative standard deviation of the RR interval
-    ejection_fraction: float  # percent
-    end_diastolic_volume: float  # ml
-    wall: float  # cm, left ventricular wall at end-diastole
-    slenderness: float  # left ventricular length over its half-width
-    right_width: float  # cm, right ventricle at its base
-    atrium: float  # cm, length of the left atrium
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Heart":
-        """A heart within the range seen in clinics; weak ones are larger, as they remodel."""
-        ejection_fraction = rng.uniform(20, 75)
-        return cls(
-            heart_rate=rng.uniform(45, 120),
-            rr_variation=rng.uniform(0.005, 0.03),
-            ejection_fraction=ejection_fraction,
-            end_diastolic_volume=rng.uniform(80, 140) + 1.2 * max(0.0, 50 - ejection_fraction),
-            wall=rng.uniform(0.8, 1.15),
-            slenderness=rng.uniform(3.3, 3.9),
-            right_width=rng.uniform(2.2, 3.0),
-            atrium=rng.uniform(3.9, 5.2),
-        )
-
-    @property
-    def half_width(self) -> float:
-        """Of the left ventricular cavity at its widest, cm."""
-        x = np.linspace(0, 1, 501)
-        mean_square = float(np.mean(_profile(x) ** 2))
-        return (self.end_diastolic_volume / (np.pi * self.slenderness * mean_square)) ** (1 / 3)
-
-    @property
-    def length(self) -> float:
-        """Of the left ventricular cavity from apex to annulus, cm."""
-        return self.slenderness * self.half_width
-
-    def volumes(self, contraction: np.ndarray) -> np.ndarray:
-        """Left ventricular volume [ml] at each contraction (0 at ED, 1 at ES)."""
-        return self.end_diastolic_volume * (1 - self.ejection_fraction / 100 * contraction)
-
-    def shortening(self, contraction: np.ndarray) -> np.ndarray:
-        """Relative shortening of the long axis (17 % at an ejection fraction of 60 %)."""
-        return 0.28 * self.ejection_fraction / 100 * contraction
-
-
-def _profile(x: np.ndarray) -> np.ndarray:
-    """Half-width of the left ventricle, 1 at its widest; x is 0 at the apex, 1 at the annulus."""
-    reach = np.where(x < 0.6, 0.6, 0.62)
-    return np.sqrt(np.clip(1 - ((x - 0.6) / reach) ** 2, 0, None)) * ((x >= 0) & (x <= 1))
 
 
 def _oval(v: np.ndarray, start: float, length: float, peak: float = 0.42) -> np.ndarray:
@@ -112,10 +58,10 @@ class LongAxis:
     def _surfaces(self, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Distances from the axis, at end-diastole: cavity, outer wall, right cavity's far side."""
         heart, length = self.heart, self.heart.length
-        ventricle = heart.half_width * _profile(v / length)
+        ventricle = heart.half_width * profile(v / length)
         atrium = 0.5 * heart.atrium * _oval(v, length, heart.atrium)
         cavity = np.where(v <= length, ventricle, atrium)
-        outer_profile = _profile(np.clip((v + heart.wall) / (length + heart.wall), 0, 1))
+        outer_profile = profile(np.clip((v + heart.wall) / (length + heart.wall), 0, 1))
         outer = (heart.half_width + heart.wall) * outer_profile
         outer = np.where(v <= length, outer, atrium + 0.3)
         x = np.clip((v / length - 0.2) / 0.8, 0, None)
@@ -192,7 +138,7 @@ class LongAxis:
         # The fibrous annulus narrows less than the muscle does.
         share = 1 - 0.6 * np.clip((rows / length - 0.7) / 0.3, 0, 1)
         left = 1 - heart.ejection_fraction / 100 * contraction
-        m = _narrowing(_profile(rows / length) ** 2, share, left / (1 - short[:, 0]))[:, None]
+        m = _narrowing(profile(rows / length) ** 2, share, left / (1 - short[:, 0]))[:, None]
         narrow = 1 - m * np.interp(v_rest, rows, share)
         widen = 1 + 0.12 * e  # atria fill while the ventricles empty
         base = 1 / (1 + np.exp(-(v_rest - length) / 0.15))  # 0 in the ventricle, 1 in the atrium

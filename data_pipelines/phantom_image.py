@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from data_pipelines import phantom_anatomy
-from data_pipelines.phantom_anatomy import Heart
+from data_pipelines.phantom_heart import Heart
 from data_pipelines.phantom_rhythm import Cycle, beat_times, first_frames_after, phase_at
 
 VIEWS = ("A4C", "A2C", "PLAX", "PSAX_MV")

@@ -11,8 +11,9 @@ import pytest
 
 from data_pipelines import phantom, readers
 from data_pipelines.labels import read_labels
-from data_pipelines.phantom_anatomy import Heart, anatomy
+from data_pipelines.phantom_anatomy import anatomy
 from data_pipelines.phantom_files import FORMATS, identity, screen, write_dicom, write_video
+from data_pipelines.phantom_heart import Heart
 from data_pipelines.phantom_image import VIEWS, simulate
 from data_pipelines.phantom_rhythm import Cycle, beat_times, first_frames_after, phase_at
 from echofm_jax import cli

@@ -1,0 +1,60 @@
+"""One simulated person's heart: its sizes, its rate, and how strongly it beats."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heart:
+    """One person's heart."""
+
+    heart_rate: float  # beats a minute
+    rr_variation: float  # relative standard deviation of the RR interval
+    ejection_fraction: float  # percent
+    end_diastolic_volume: float  # ml
+    wall: float  # cm, left ventricular wall at end-diastole
+    slenderness: float  # left ventricular length over its half-width
+    right_width: float  # cm, right ventricle at its base
+    atrium: float  # cm, length of the left atrium
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "Heart":
+        """A heart within the range seen in clinics; weak ones are larger, as they remodel."""
+        ejection_fraction = rng.uniform(20, 75)
+        return cls(
+            heart_rate=rng.uniform(45, 120),
+            rr_variation=rng.uniform(0.005, 0.03),
+            ejection_fraction=ejection_fraction,
+            end_diastolic_volume=rng.uniform(80, 140) + 1.2 * max(0.0, 50 - ejection_fraction),
+            wall=rng.uniform(0.8, 1.15),
+            slenderness=rng.uniform(3.3, 3.9),
+            right_width=rng.uniform(2.2, 3.0),
+            atrium=rng.uniform(3.9, 5.2),
+        )
+
+    @property
+    def half_width(self) -> float:
+        """Of the left ventricular cavity at its widest, cm."""
+        x = np.linspace(0, 1, 501)
+        mean_square = float(np.mean(profile(x) ** 2))
+        return (self.end_diastolic_volume / (np.pi * self.slenderness * mean_square)) ** (1 / 3)
+
+    @property
+    def length(self) -> float:
+        """Of the left ventricular cavity from apex to annulus, cm."""
+        return self.slenderness * self.half_width
+
+    def volumes(self, contraction: np.ndarray) -> np.ndarray:
+        """Left ventricular volume [ml] at each contraction (0 at ED, 1 at ES)."""
+        return self.end_diastolic_volume * (1 - self.ejection_fraction / 100 * contraction)
+
+    def shortening(self, contraction: np.ndarray) -> np.ndarray:
+        """Relative shortening of the long axis (17 % at an ejection fraction of 60 %)."""
+        return 0.28 * self.ejection_fraction / 100 * contraction
+
+
+def profile(x: np.ndarray) -> np.ndarray:
+    """Half-width of the left ventricle, 1 at its widest; x is 0 at the apex, 1 at the annulus."""
+    reach = np.where(x < 0.6, 0.6, 0.62)
+    return np.sqrt(np.clip(1 - ((x - 0.6) / reach) ** 2, 0, None)) * ((x >= 0) & (x <= 1))
