@@ -28,6 +28,7 @@ setup(
         "jax>=0.10.2",
         "matplotlib>=3.11",
         "ml-collections>=1.1",
+        "ml_dtypes>=0.6",
         "numpy>=2.4",
         "opencv-python-headless>=5.0",
         "optax>=0.2.8",
@@ -36,6 +37,7 @@ setup(
         "pydicom>=3.0.2",
         "python-gdcm>=3.2.6",  # JPEG lossless, JPEG-LS and JPEG 2000 for pydicom (BSD licence)
         "safetensors>=0.8",
+        "scipy>=1.17",
         "simplejpeg>=1.9",
         "tensorboardX>=2.6.5",
         "tensorflow-datasets>=4.9.10",
