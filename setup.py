@@ -48,7 +48,7 @@ setup(
         "torch": ["torch>=2.13"],
         "tpu": ["jax[tpu]>=0.10.2"],
         "cuda12": ["jax[cuda12]>=0.10.2"],
-        "dev": ["pytest>=9.2", "ruff>=0.17.6"],
+        "dev": ["pytest>=9.2", "ruff==0.17.*"],
     },
     entry_points={"console_scripts": ["echofm = echofm_jax.cli:main"]},
 )
