@@ -175,7 +175,7 @@ def ingest_file(task: Task) -> Outcome:
         clip = readers.read(task.path)
         label, count = task.label, len(clip.frames)
         if label.phase and len(label.phase) != count:
-            raise Rejected("failed", f"{count} frames, but the label has {len(label.phase)} phases")
+            raise Rejected("label_mismatch", f"{count} frames, {len(label.phase)} phases")
         times, source = choose_times(clip, label.fps, task.fps)
         cleaned = clean.clean(clip, size=task.size, colour=task.colour)
         patient = (label.patient if task.trust_header else "") or (

@@ -183,6 +183,16 @@ def test_labels_reach_the_records_cut_to_their_segments(tmp_path):
     assert shards.dataset_info(tmp_path / "data").simulated
 
 
+def test_a_label_of_another_length_refuses_its_file_only(tmp_path):
+    save_npy(tmp_path / "in" / "a.npy")
+    save_npy(tmp_path / "in" / "b.npy", seed=2)
+    label = {"file": "a.npy", "phase": [0.0, 0.5]}
+    (tmp_path / "in" / "labels.jsonl").write_text(json.dumps(label) + "\n")
+    assert ingest(tmp_path / "in", tmp_path / "data") == 0
+    rows = report(tmp_path / "data")
+    assert rows["a.npy"]["reason"] == "label_mismatch" and rows["b.npy"]["status"] == "accepted"
+
+
 def refused(capsys, *argv) -> str:
     assert ingest(*argv) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
