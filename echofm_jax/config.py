@@ -63,7 +63,12 @@ def default_config(model: str, variant: str) -> ConfigDict:
             "clip_norm": 0.02,
             "accumulate": 1,  # microbatches per update
         },
-        "mesh": {"preset": "dp", "fsdp": 1},  # devices on the fsdp axis; the rest are on data
+        "mesh": {  # slice × data × fsdp × tensor; data takes the devices that the others leave
+            "preset": "dp",
+            "slices": 1,  # TPU slices
+            "fsdp": 1,  # devices that share the parameters
+            "tensor": 1,  # devices that share a layer
+        },
         "train": {
             "log_every": 10,
             "checkpoint_every": 500,  # steps
@@ -126,7 +131,8 @@ def check(config: ConfigDict) -> None:
         for name, allowed in CHOICES.items()
         if flat[name] not in allowed
     ]
-    positive = ("data.batch_size", "optim.accumulate", "train.log_every", "mesh.fsdp",
+    positive = ("data.batch_size", "optim.accumulate", "train.log_every", "mesh.slices",
+                "mesh.fsdp", "mesh.tensor",
                 "train.checkpoint_every", "train.keep", "train.max_bad_steps", "model.width",
                 "model.heads", "model.depth", "model.decoder_heads", "model.decoder_depth",
                 "model.tubelet", "model.patch", "model.frames", "model.pred_frames")  # fmt: skip

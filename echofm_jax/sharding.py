@@ -4,10 +4,13 @@ A parameter's path (its moments' paths end the same way) gives logical axes; the
 each logical axis a mesh axis. Stacked blocks have their layer axis in front, never sharded.
 """
 
+import math
 import re
+from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -25,20 +28,53 @@ PRESETS = {  # logical axis → mesh axis
     "dp": {},
     "fsdp": {"embed": "fsdp"},
 }
-BATCH = P(("data", "fsdp"))  # every preset splits the batch over all devices
+AXES = ("slice", "data", "fsdp", "tensor")  # only `slice` crosses the data centre's network
+BATCH = P(("slice", "data", "fsdp"))  # every preset splits the batch over these
 
 
-def make_mesh(fsdp: int, batch_size: int, microbatches: int) -> Mesh:
-    """All devices as a data × fsdp mesh."""
-    devices = jax.device_count()
-    if devices % fsdp:
-        raise InputError(f"mesh.fsdp={fsdp} does not divide the {devices} devices")
-    if (batch_size // microbatches) % devices:
+def make_mesh(
+    *, slices: int = 1, fsdp: int = 1, tensor: int = 1, devices: Sequence | None = None
+) -> Mesh:
+    """Devices as a slice × data × fsdp × tensor mesh; `data` takes what the others leave.
+
+    Neighbours on `tensor`, then on `fsdp`, are neighbours in the chips' own network.
+
+    Args:
+      slices: TPU slices, joined by the data centre's network.
+      fsdp: devices that share the parameters.
+      tensor: devices that share a layer's heads and hidden units.
+      devices: all of this cluster by default; or those of a topology without a machine.
+
+    Raises:
+      InputError: the axes do not multiply to the devices, or the devices are in other slices.
+    """
+    devices = jax.devices() if devices is None else list(devices)
+    if len(devices) % (slices * fsdp * tensor):
+        raise InputError(
+            f"mesh.slices={slices} × mesh.fsdp={fsdp} × mesh.tensor={tensor} does not divide the "
+            f"{len(devices)} devices: change one of them"
+        )
+    shape = (len(devices) // (slices * fsdp * tensor), fsdp, tensor)
+    if devices[0].platform == "tpu":
+        present = len({getattr(device, "slice_index", 0) for device in devices})
+        if present != slices:
+            raise InputError(f"mesh.slices={slices}, but there are {present}: set mesh.slices")
+        grid = mesh_utils.create_hybrid_device_mesh(
+            (1, *shape), (slices, 1, 1, 1), devices, allow_split_physical_axes=True
+        )
+    else:  # no torus to fit into; consecutive devices share a host
+        grid = np.asarray(devices).reshape(slices, *shape)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def check_batch(batch_size: int, microbatches: int, mesh: Mesh) -> None:
+    """Refuse a batch whose parts do not split evenly over the mesh."""
+    parts = math.prod(mesh.shape[axis] for axis in BATCH[0])
+    if batch_size % (parts * microbatches):
         raise InputError(
             f"data.batch_size={batch_size} in optim.accumulate={microbatches} parts is not "
-            f"divisible by the {devices} devices: change one of them"
+            f"divisible by the {parts} devices that share it: change one of them"
         )
-    return jax.make_mesh((devices // fsdp, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 
 
 def state_shardings(state, mesh: Mesh, preset: str):
@@ -50,7 +86,7 @@ def state_shardings(state, mesh: Mesh, preset: str):
         for axis, size in zip(spec, leaf.shape, strict=False):
             if axis and size % mesh.shape[axis]:
                 raise InputError(
-                    f"mesh.fsdp={mesh.shape[axis]} does not divide {name} {list(leaf.shape)}"
+                    f"mesh.{axis}={mesh.shape[axis]} does not divide {name} {list(leaf.shape)}"
                 )
         return NamedSharding(mesh, spec)
 

@@ -8,7 +8,6 @@ step, saves and stops; after `kill -9` the last whole checkpoint is taken.
 
 import argparse
 import dataclasses
-import functools
 import logging
 import sys
 import time
@@ -26,10 +25,9 @@ from echofm_jax.checkpoint import Checkpoints
 from echofm_jax.errors import InputError
 from echofm_jax.host_memory import return_free_memory
 from echofm_jax.metrics import Report
-from echofm_jax.optimizer import adamw, learning_rate
 from echofm_jax.preemption import StopSignals
+from echofm_jax.program import build
 from echofm_jax.sharding import make_mesh, place_batch
-from echofm_jax.step import abstract_state, init_state, train_step
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +65,8 @@ def choose_config(spec: str | None, overrides: Sequence[str], workdir: Path) -> 
 def train(config: ConfigDict, workdir: Path) -> int:
     """Train to the recipe's last step, from wherever the workdir stands."""
     # ---- mesh and data ---------------------------------------------------------------------
-    arch, objective = configs.architecture(config), configs.objective(config)
-    accumulate = config.optim.accumulate
-    mesh = make_mesh(config.mesh.fsdp, config.data.batch_size, accumulate)
+    axes = config.mesh
+    mesh = make_mesh(slices=axes.slices, fsdp=axes.fsdp, tensor=axes.tensor)
     if not config.data.dir:
         raise InputError("no data: give --config.data.dir=DIR, what `echofm ingest` wrote")
     info = shards.dataset_info(config.data.dir)
@@ -78,7 +75,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
-    recipe = configs.recipe(config, info.records["train"])
+    program = build(config, mesh, info.records["train"], colour=info.colour)
+    recipe = program.recipe
     # ---- workdir ---------------------------------------------------------------------------
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -94,19 +92,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
     axes = " × ".join(f"{size} {name}" for name, size in mesh.shape.items())
     log.info("mesh: %s, on %s", axes, jax.devices()[0].device_kind)
     # ---- state -----------------------------------------------------------------------------
-    schedule = functools.partial(
-        learning_rate, peak=recipe.peak_lr, minimum=config.optim.min_lr,
-        warmup=recipe.warmup_steps, epochs=recipe.steps,
-    )  # fmt: skip
-    optimizer = adamw(
-        schedule, clip_norm=config.optim.clip_norm, weight_decay=config.optim.weight_decay
-    )
-    abstract = abstract_state(arch, optimizer, mesh, config.mesh.preset)
-    shardings = jax.tree.map(lambda x: x.sharding, abstract)
-    restored = checkpoints.restore(abstract)
+    restored = checkpoints.restore(program.state)
     if restored is None:
-        create = jax.jit(functools.partial(init_state, arch, optimizer), out_shardings=shardings)
-        state = create(jax.random.key(config.seed))
+        state = program.init(jax.random.key(config.seed))
     else:
         state, position = restored
         loader.set_state(position)
@@ -118,18 +106,14 @@ def train(config: ConfigDict, workdir: Path) -> int:
         return 0
     log.info("starting from step %d%s", start, "" if restored else " (fresh)")
     # ---- step ------------------------------------------------------------------------------
-    update = functools.partial(
-        train_step, arch=arch, objective=objective, optimizer=optimizer, microbatches=accumulate
-    )
     batch = place_batch(next_batch(loader), mesh)
     began = time.monotonic()
-    update = jax.jit(update, donate_argnums=0, out_shardings=(shardings, None))
-    update = update.lower(abstract, batch).compile()
+    update = program.lower().compile()
     return_free_memory()
     log.info("compiled in %.1f s", time.monotonic() - began)
-    flops = config.data.batch_size * perf.step_flops(arch, objective)
+    flops = config.data.batch_size * perf.step_flops(program.arch, program.objective)
     # ---- loop. The order matters: the loader's position is saved before its next batch. ------
-    report = Report(config, workdir, start, recipe.steps, schedule, flops)
+    report = Report(config, workdir, start, recipe.steps, program.schedule, flops)
     with report, StopSignals() as stop:
         for step in range(start + 1, recipe.steps + 1):
             state, metrics = update(state, batch)

@@ -12,7 +12,7 @@ from echofm_jax.errors import InputError
 from echofm_jax.optimizer import adamw
 from echofm_jax.step import abstract_state
 
-MESH = AbstractMesh((2, 4), ("data", "fsdp"))
+MESH = AbstractMesh((1, 2, 4, 1), sharding.AXES)
 OPTIMIZER = adamw(lambda count: 1e-3, clip_norm=0.02, weight_decay=0.05)
 # Every kernel is split along the width that it shares with the residual stream; the layer axis
 # of stacked blocks never is, and neither is anything but kernels.
@@ -64,7 +64,7 @@ def test_fsdp_leaves_each_device_its_share():
 
 def test_dp_splits_nothing_but_the_batch():
     assert not any(axis for spec in specs(vit_l("dp")).values() for axis in spec)
-    assert P(("data", "fsdp")) == sharding.BATCH
+    assert P(("slice", "data", "fsdp")) == sharding.BATCH
 
 
 def test_shapes_are_those_of_the_model():
@@ -75,23 +75,23 @@ def test_shapes_are_those_of_the_model():
 
 def test_a_width_that_cannot_be_split_is_named():
     with pytest.raises(InputError, match=r"mesh\.fsdp=3 does not divide .*/kernel \[.*\]"):
-        vit_l("fsdp", AbstractMesh((1, 3), ("data", "fsdp")))
-    vit_l("dp", AbstractMesh((1, 3), ("data", "fsdp")))  # nothing is split there
+        vit_l("fsdp", AbstractMesh((1, 1, 3, 1), sharding.AXES))
+    vit_l("dp", AbstractMesh((1, 1, 3, 1), sharding.AXES))  # nothing is split there
 
 
 def test_the_mesh_holds_every_device():
-    mesh = sharding.make_mesh(1, 4, 2)
-    assert mesh.axis_names == ("data", "fsdp") and mesh.size == jax.device_count()
+    mesh = sharding.make_mesh()
+    assert mesh.axis_names == sharding.AXES and mesh.size == jax.device_count()
 
 
 def test_a_mesh_that_does_not_fit_is_refused():
     devices = jax.device_count()
-    with pytest.raises(InputError, match=rf"fsdp={devices + 1} does not divide the {devices} dev"):
-        sharding.make_mesh(devices + 1, 4, 1)
+    with pytest.raises(InputError, match=rf"fsdp={devices + 1} × .*divide the {devices} dev"):
+        sharding.make_mesh(fsdp=devices + 1)
 
 
 def test_a_batch_is_placed_whole():
-    mesh = sharding.make_mesh(1, 4, 1)
+    mesh = sharding.make_mesh()
     batch = {"clip": np.arange(8, dtype=np.uint8).reshape(4, 2)}
     placed = sharding.place_batch(batch, mesh)["clip"]
     assert placed.sharding.spec == sharding.BATCH

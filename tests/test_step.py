@@ -79,7 +79,7 @@ key = jax.random.key(0)
 step = functools.partial(train_step, arch=ARCH, objective=Objective(), optimizer=OPTIMIZER)
 one, expected = jax.jit(step)(jax.jit(functools.partial(init_state, ARCH, OPTIMIZER))(key), data)
 for preset, fsdp in (("dp", 1), ("fsdp", 4)):
-    mesh = make_mesh(fsdp, 8, 1)
+    mesh = make_mesh(fsdp=fsdp)
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(ARCH, OPTIMIZER, mesh, preset))
     state = jax.jit(functools.partial(init_state, ARCH, OPTIMIZER), out_shardings=shardings)(key)
     kernel = state["opt_state"][1].mu["encoder"]["blocks"]["mlp"]["fc1"]["kernel"]
