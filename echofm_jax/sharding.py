@@ -58,10 +58,15 @@ def make_mesh(
     if devices[0].platform == "tpu":
         present = len({getattr(device, "slice_index", 0) for device in devices})
         if present != slices:
-            raise InputError(f"mesh.slices={slices}, but there are {present}: set mesh.slices")
-        grid = mesh_utils.create_hybrid_device_mesh(
-            (1, *shape), (slices, 1, 1, 1), devices, allow_split_physical_axes=True
-        )
+            raise InputError(f"mesh.slices={slices}, but the devices are of {present}: set that")
+        if slices > 1:
+            grid = mesh_utils.create_hybrid_device_mesh(
+                (1, *shape), (slices, 1, 1, 1), devices, allow_split_physical_axes=True
+            )
+        else:
+            grid = mesh_utils.create_device_mesh(
+                (1, *shape), devices, allow_split_physical_axes=True
+            )
     else:  # no torus to fit into; consecutive devices share a host
         grid = np.asarray(devices).reshape(slices, *shape)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
