@@ -9,11 +9,14 @@ kernels the only figure that the compiler gives.
 import re
 from pathlib import Path
 
+from echofm_jax.hlo import Instruction, Module
+
 # Only the last pass, or the files of a large step would take gigabytes.
 FLAGS = "--xla_jf_dump_to={folder} --xla_jf_dump_llo_text=true \
 --xla_jf_dump_llo_pass_label_regex=.*final_bundles.*"
 _FILE = re.compile(r"\d+-(.+)-\d+-final_bundles\.txt")
 _BUNDLE = re.compile(r"^\s*0x[0-9a-f]+\s+(LB:)?[A-Z: ]*(>*)\s*\{")
+_NAMES = re.compile(r"%?[\w.\-]*\.\d+|scope|stack_frame_id=\d+")
 _TRIPS = re.compile(r"totalorder \S+, (\d+) /\* loop exit test")
 
 
@@ -25,6 +28,32 @@ def read(folder: Path) -> dict[str, int]:
         if name and not name.group(1).startswith("<"):
             cycles[name.group(1)] = issued(path.read_text())
     return cycles
+
+
+def spread(cycles: dict[str, int], module: Module) -> dict[str, int]:
+    """Cycles by instruction, for its twins too: the compiler schedules alike ones once."""
+    alike: dict[tuple, int] = {}
+    for run in module.runs:
+        if run.instruction.name in cycles:
+            alike[_likeness(module, run.instruction)] = cycles[run.instruction.name]
+    found = {}
+    for run in module.runs:
+        i = run.instruction
+        known = cycles.get(i.name, alike.get(_likeness(module, i)))
+        if known is not None:
+            found[i.name] = known
+    return found
+
+
+def _likeness(module: Module, i: Instruction) -> tuple:
+    """What the schedule depends on: the instruction and its fusion's body, without names."""
+    body = [
+        (inner.opcode, inner.shape, re.sub(r"metadata=\{[^}]*\}", "", inner.rest))
+        for name in (i.called if i.opcode == "fusion" else [])
+        for inner in module.computations[name]
+    ]
+    window = i.attribute(r'"window_config":(\{.*?\})')
+    return (i.opcode, i.shape, window, *((o, s, _NAMES.sub("", r)) for o, s, r in body))
 
 
 def issued(bundles: str) -> int:

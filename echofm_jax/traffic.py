@@ -1,0 +1,124 @@
+"""Work of one compiled instruction: bytes in HBM as they lie there, and FLOPs of its products."""
+
+import math
+import re
+
+from echofm_jax.hlo import Array, Instruction, Module, Run
+
+# Instructions that move nothing themselves, or whose contents are counted one by one.
+FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call",
+        "conditional", "after-all", "opt-barrier", "partition-id", "replica-id"}  # fmt: skip
+
+
+def hbm_bytes(module: Module, run: Run) -> int:
+    """Bytes that one run of an instruction reads and writes in HBM, padding included.
+
+    What takes a slice of an operand reads the slice, and what updates a slice in place writes it.
+    """
+    i = run.instruction
+    if i.opcode in FREE or i.opcode.endswith("-done"):
+        return 0
+    if i.opcode == "fusion":
+        return _fusion_bytes(module.computations[i.called[0]], i)
+    if i.opcode == "copy-start":  # (copy, original, flag)
+        return _in_hbm(i.arrays[:2])
+    if i.opcode == "slice-start":  # ((original), slice, flag)
+        original, part = i.arrays[:2]
+        return (original.in_hbm + part.in_hbm) * part.padded_bytes
+    operands = [module.defined[run.computation].get(name) for name in i.operands]
+    if i.opcode == "dynamic-update-slice":
+        return 2 * _in_hbm(operands[1].arrays)
+    if i.opcode in ("dynamic-slice", "slice", "gather"):
+        return 2 * _in_hbm(i.arrays)
+    return sum(_in_hbm(o.arrays) for o in operands if o is not None) + _in_hbm(i.arrays)
+
+
+def matrix_flops(module: Module, computation: str, i: Instruction) -> int:
+    """FLOPs of the matrix products in an instruction, 2 per multiply-add.
+
+    TPU code has products as convolutions; batch dimensions are spatial ones, dilated so that most
+    of the window falls between elements. Only what meets an element is counted.
+    """
+    if i.opcode == "fusion":
+        return sum(
+            matrix_flops(module, name, inner)
+            for name in i.called
+            for inner in module.computations[name]
+        )
+    if i.opcode != "convolution":
+        return 0
+    left, right = (module.defined[computation][name].arrays[0].dims for name in i.operands[:2])
+    out = i.arrays[0].dims
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", i.rest)
+    left_at, right_at, out_at = (dict(zip(t, range(len(t)), strict=True)) for t in labels.groups())
+    spatial = sorted(label for label in out_at if label.isdigit())
+    window = _window(i.rest, len(spatial))
+    meets = math.prod(
+        _meetings(left[left_at[s]], out[out_at[s]], *window[k]) for k, s in enumerate(spatial)
+    )
+    return 2 * out[out_at["b"]] * right[right_at["o"]] * right[right_at["i"]] * meets
+
+
+def _window(text: str, dims: int) -> list[tuple[int, int, int, int, int]]:
+    """Per spatial dimension: size, stride, padding in front, dilation of input and of window."""
+    found = re.search(r"window=\{([^}]*)\}", text)
+    fields = dict(part.split("=") for part in found.group(1).split()) if found else {}
+
+    def values(name: str, default: int) -> list[int]:
+        words = fields[name].split("x") if name in fields else [str(default)] * dims
+        return [int(word.split("_")[0]) for word in words]
+
+    names = (("size", 1), ("stride", 1), ("pad", 0), ("lhs_dilate", 1), ("rhs_dilate", 1))
+    return list(zip(*(values(*name) for name in names), strict=True))
+
+
+def _meetings(
+    size: int, out: int, window: int, stride: int, pad: int, dilate: int, spread: int
+) -> int:
+    """Pairs of output position and window position that fall on one of `size` elements."""
+    if window == 1 and dilate == 1 and not pad:
+        return out
+    last = (size - 1) * dilate
+    at = (o * stride + w * spread - pad for o in range(out) for w in range(window))
+    return sum(0 <= position <= last and position % dilate == 0 for position in at)
+
+
+def _fusion_bytes(body: list[Instruction], fusion: Instruction) -> int:
+    users: dict[str, list[Instruction]] = {}
+    for inner in body:
+        for name in inner.operands:
+            users.setdefault(name, []).append(inner)
+    total = 0
+    for inner in body:
+        if inner.opcode != "parameter" or not _in_hbm(inner.arrays):
+            continue
+        uses = _through_bitcasts(inner, users)
+        if uses and all(use.opcode == "dynamic-slice" for use in uses):
+            total += sum(a.padded_bytes for use in uses for a in use.arrays)
+        elif not uses or not all(_updates(use, inner) for use in uses):
+            total += _in_hbm(inner.arrays)
+    written = [a for a in fusion.arrays if a.in_hbm]
+    named = {inner.name: inner for inner in body}
+    for inner in body:
+        if inner.opcode == "dynamic-update-slice" and inner.operands[1] in named:
+            whole = next((a for a in written if a.bytes == inner.arrays[0].bytes), None)
+            if whole is not None:
+                written.remove(whole)
+                written.extend(named[inner.operands[1]].arrays)
+    return total + sum(a.padded_bytes for a in written)
+
+
+def _through_bitcasts(i: Instruction, users: dict[str, list[Instruction]]) -> list[Instruction]:
+    found = []
+    for use in users.get(i.name, []):
+        found += _through_bitcasts(use, users) if use.opcode == "bitcast" else [use]
+    return found
+
+
+def _updates(use: Instruction, parameter: Instruction) -> bool:
+    """Whether a parameter is the array that is updated in place."""
+    return use.opcode == "dynamic-update-slice" and use.arrays[0].bytes == parameter.arrays[0].bytes
+
+
+def _in_hbm(found: tuple[Array, ...]) -> int:
+    return sum(a.padded_bytes for a in found if a.in_hbm)
