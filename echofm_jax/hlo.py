@@ -138,6 +138,17 @@ class Module:
         return {c: {i.name: i for i in body} for c, body in self.computations.items()}
 
     @functools.cached_property
+    def users(self) -> dict[str, dict[str, list[Instruction]]]:
+        """Computation → instruction's name → the instructions that take it as an operand."""
+        found = {}
+        for name, body in self.computations.items():
+            found[name] = collections.defaultdict(list)
+            for i in body:
+                for operand in dict.fromkeys(i.operands):
+                    found[name][operand].append(i)
+        return found
+
+    @functools.cached_property
     def runs(self) -> tuple[Run, ...]:
         """Every instruction that a step runs, with its number of runs; fusions stay whole."""
         return tuple(self._walk(self.entry, 1, ()))

@@ -54,6 +54,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--no-search", action="store_true", help="do not look for the largest batch"
     )
+    parser.add_argument(
+        "--instructions", type=int, default=0, metavar="N", help="list the N most expensive ones"
+    )
     parser.add_argument("--json", action="store_true", help="only one JSON line")
     args, overrides = parser.parse_known_args(argv)
     for extra in overrides:
@@ -100,8 +103,9 @@ class Planner:
         config = self.config_for(target)
         compiled = self.compile(config, target)
         plan = plan_facts.facts(
-            config, target, compiled, train_records=self.clips, loader=self.loader
-        )
+            config, target, compiled, train_records=self.clips, loader=self.loader,
+            instructions=self.args.instructions,
+        )  # fmt: skip
 
         def attempt(other: ConfigDict) -> aot.Compiled:
             return self.compile(other, target)

@@ -1,9 +1,11 @@
 """Every figure of a plan, as one JSON-able dictionary, from a config and what compiling it gave."""
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from echofm_jax import config as configs
-from echofm_jax import perf, roofline, schedule
+from echofm_jax import hlo, perf, roofline, schedule, traffic
 from echofm_jax.aot import Compiled
 from echofm_jax.collectives import collectives, summary
 from echofm_jax.topology import Topology
@@ -28,6 +30,7 @@ def facts(
     *,
     train_records: int,
     loader: dict | None = None,
+    instructions: int = 0,
 ) -> dict:
     """What a plan says; times, hours and rates only if the step fits.
 
@@ -37,6 +40,7 @@ def facts(
       compiled: see `aot.compile_step`.
       train_records: clips of the training split.
       loader: the JSON of `echofm bench loader`, to compare with what the step consumes.
+      instructions: how many of the most expensive ones are listed.
 
     Returns:
       Sizes in bytes of one chip, times in seconds, ranges as [fastest, slowest] or, for rates
@@ -96,6 +100,7 @@ def facts(
                 compiled.module.cycles_by_loop().items(), key=lambda item: -item[1]
             )
         ],
+        "instructions": expensive(compiled.module, issued, topology, instructions),
     }  # fmt: skip
 
 
@@ -150,6 +155,25 @@ def host_input(
             "enough": clips[1] / rate <= topology.host_cores,
         }
     return needed
+
+
+def expensive(
+    module: hlo.Module, issued: dict[str, int], topology: Topology, rows: int
+) -> list[dict]:
+    """The most expensive instructions, and what each engine needs for them; seconds a step."""
+    chip, runs = topology.chip, {run.instruction.name: run for run in module.runs}
+    table = []
+    for row in hlo.expensive(module, rows):
+        run = dataclasses.replace(runs[row["name"]], times=row["runs"])
+        spent = roofline.instruction_times(module, run, issued, topology)
+        products = traffic.matrix_flops(module, run.computation, run.instruction)
+        table.append(row | {
+            "seconds": _pair(spent),
+            "issue": run.times * issued.get(row["name"], 0) / chip.clock_hz,
+            "matrix": run.times * products / chip.peak_flops,
+            "hbm": run.times * traffic.hbm_bytes(module, run) / chip.hbm_bandwidth,
+        })  # fmt: skip
+    return table
 
 
 def _kernels(compiled: Compiled, issued: dict[str, int], topology: Topology) -> list[dict]:

@@ -74,6 +74,25 @@ def _work(plan: dict) -> list[str]:
         f"whole config: {span(plan['hours'], 1)} hours, {span(plan['chip_hours'])} chip-hours",
         _input(plan["input"]),
     ]
+    if plan["kernels"]:
+        lines += ["", "Pallas kernels, ms a step", f"  {'ms':>15s} {'runs':>6s}"]
+        lines += [
+            f"  {ms(row['seconds'], 2):>15s} {row['runs']:6d}  {row['name']}, "
+            f"{row['cycles_issued']:,} cycles issued a run"
+            for row in plan["kernels"]
+        ]
+    return [*lines, *_instructions(plan["instructions"])] if plan["instructions"] else lines
+
+
+def _instructions(rows: Sequence[dict]) -> list[str]:
+    lines = ["", "Most expensive instructions, ms a step: range, and what each engine needs"]
+    lines.append(f"  {'ms':>15s} {'issue':>7s} {'matrix':>7s} {'HBM':>7s} {'runs':>5s}")
+    for row in rows:
+        engines = " ".join(f"{1e3 * row[name]:7.2f}" for name in ("issue", "matrix", "hbm"))
+        lines.append(
+            f"  {ms(row['seconds'], 2):>15s} {engines} {row['runs']:5d}  {row['opcode']} "
+            f"{row['kind']} {row['shape'][:70]} {row['op_name'][-70:]}"
+        )
     return lines
 
 

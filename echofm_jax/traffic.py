@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterator
 
 from echofm_jax.hlo import Array, Instruction, Module, Run
 
@@ -19,7 +20,7 @@ def hbm_bytes(module: Module, run: Run) -> int:
     if i.opcode in FREE or i.opcode.endswith("-done"):
         return 0
     if i.opcode == "fusion":
-        return _fusion_bytes(module.computations[i.called[0]], i)
+        return _fusion_bytes(module, i)
     if i.opcode == "copy-start":  # (copy, original, flag)
         return _in_hbm(i.arrays[:2])
     if i.opcode == "slice-start":  # ((original), slice, flag)
@@ -83,41 +84,54 @@ def _meetings(
     return sum(0 <= position <= last and position % dilate == 0 for position in at)
 
 
-def _fusion_bytes(body: list[Instruction], fusion: Instruction) -> int:
-    users: dict[str, list[Instruction]] = {}
-    for inner in body:
-        for name in inner.operands:
-            users.setdefault(name, []).append(inner)
-    total = 0
-    for inner in body:
-        if inner.opcode != "parameter" or not _in_hbm(inner.arrays):
-            continue
-        uses = _through_bitcasts(inner, users)
-        if uses and all(use.opcode == "dynamic-slice" for use in uses):
-            total += sum(a.padded_bytes for use in uses for a in use.arrays)
-        elif not uses or not all(_updates(use, inner) for use in uses):
-            total += _in_hbm(inner.arrays)
+def _fusion_bytes(module: Module, fusion: Instruction) -> int:
+    body = module.computations[fusion.called[0]]
+    read = sum(
+        min(_read(module, fusion.called[0], inner), _in_hbm(inner.arrays))
+        for inner in body
+        if inner.opcode == "parameter"
+    )
     written = [a for a in fusion.arrays if a.in_hbm]
-    named = {inner.name: inner for inner in body}
-    for inner in body:
-        if inner.opcode == "dynamic-update-slice" and inner.operands[1] in named:
-            whole = next((a for a in written if a.bytes == inner.arrays[0].bytes), None)
-            if whole is not None:
-                written.remove(whole)
-                written.extend(named[inner.operands[1]].arrays)
-    return total + sum(a.padded_bytes for a in written)
+    for whole, part in _updates(module, fusion.called[0]):
+        kept = next((a for a in written if a.bytes == whole.bytes), None)
+        if kept is not None:
+            written.remove(kept)
+            written.append(part)
+    return read + sum(a.padded_bytes for a in written)
 
 
-def _through_bitcasts(i: Instruction, users: dict[str, list[Instruction]]) -> list[Instruction]:
-    found = []
-    for use in users.get(i.name, []):
-        found += _through_bitcasts(use, users) if use.opcode == "bitcast" else [use]
-    return found
+def _read(module: Module, computation: str, i: Instruction) -> int:
+    """Bytes that a fusion reads of one of its values: of slices their size, else all of it."""
+    total = 0
+    for use in module.users[computation].get(i.name, []):
+        if use.opcode == "bitcast":
+            total += _read(module, computation, use)
+        elif use.opcode == "dynamic-slice":
+            total += use.arrays[0].padded_bytes
+        elif use.opcode == "dynamic-update-slice" and use.operands[0] == i.name:
+            continue  # updated in place
+        elif use.opcode == "fusion":
+            number = str(use.operands.index(i.name))
+            inner = next(
+                p
+                for p in module.computations[use.called[0]]
+                if p.opcode == "parameter" and p.arguments == number
+            )
+            total += _read(module, use.called[0], inner)
+        else:
+            total += sum(a.padded_bytes for a in i.arrays)
+    return total
 
 
-def _updates(use: Instruction, parameter: Instruction) -> bool:
-    """Whether a parameter is the array that is updated in place."""
-    return use.opcode == "dynamic-update-slice" and use.arrays[0].bytes == parameter.arrays[0].bytes
+def _updates(module: Module, computation: str) -> Iterator[tuple[Array, Array]]:
+    """(whole array, part that is written) of every update in place in a fusion."""
+    for inner in module.computations[computation]:
+        if inner.opcode == "dynamic-update-slice":
+            part = module.defined[computation].get(inner.operands[1])
+            if part is not None:
+                yield inner.arrays[0], part.arrays[0]
+        elif inner.opcode == "fusion":
+            yield from _updates(module, inner.called[0])
 
 
 def _in_hbm(found: tuple[Array, ...]) -> int:
