@@ -51,9 +51,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--loader-json", type=Path, help="what `echofm bench loader --json` printed on a host"
     )
-    parser.add_argument(
-        "--no-search", action="store_true", help="do not look for the largest batch"
-    )
+    parser.add_argument("--no-search", action="store_true", help="do not look for what else fits")
     parser.add_argument(
         "--instructions", type=int, default=0, metavar="N", help="list the N most expensive ones"
     )
@@ -110,9 +108,10 @@ class Planner:
         def attempt(other: ConfigDict) -> aot.Compiled:
             return self.compile(other, target)
 
-        if search and not self.args.no_search:
-            plan["largest_batch"] = plan_search.largest_batch(config, target, compiled, attempt)
-        if not compiled.fits and search:
+        if not search or self.args.no_search:
+            return plan
+        plan["largest_batch"] = plan_search.largest_batch(config, target, compiled, attempt)
+        if not compiled.fits:
             plan["remedies"] = [
                 {"change": change, "fits": other.fits, "total": other.total}
                 for change, other in plan_search.remedies(config, target, attempt)

@@ -183,7 +183,7 @@ def _kernels(compiled: Compiled, issued: dict[str, int], topology: Topology) -> 
         rows.append({
             "name": run.instruction.name,
             "runs": run.times,
-            "cycles_issued": issued.get(run.instruction.name),
+            "cycles_issued": issued.get(run.instruction.name, 0),
             "seconds": _pair(spent),
         })  # fmt: skip
     return rows

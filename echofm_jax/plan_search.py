@@ -29,15 +29,17 @@ def largest_batch(
 ) -> dict:
     """Clips a chip that fit, and the next number tried that does not; both were compiled.
 
-    Memory grows nearly linearly with the batch: two compiles give a line, where it crosses the
-    chip's memory is compiled, and the gap is narrowed until it is an eighth.
+    Memory grows nearly linearly with the batch: where the line through what is known crosses the
+    chip's memory is compiled next, until what fits and what does not are an eighth apart.
     """
     unit, tensor = config.optim.accumulate, config.mesh.tensor
     start = config.data.batch_size * tensor // topology.chips
-    needs = {start: first.total}  # clips → bytes
+    needs = {0: sum(first.state.values()) - first.state["batch"] + first.gradients}
+    needs[start] = first.total  # clips → bytes
     fits, fails = (start, None) if first.fits else (0, start)
     while fails is None or fails - fits > max(unit, fails * GAP):
-        guess = _guess(needs, topology.chip.hbm_bytes, fits, fails) // unit * unit
+        guess = _guess(needs, topology.chip.hbm_bytes, fits, fails)
+        guess = max(guess // unit, fits // unit + 1) * unit
         compiled = compile_step(with_batch(config, guess, topology))
         needs[guess] = compiled.total
         if compiled.fits:
@@ -47,21 +49,19 @@ def largest_batch(
     return {
         "clips_per_chip": fits / tensor,
         "does_not_fit": fails / tensor,
-        "tried": [{"clips_per_chip": n / tensor, "bytes": needs[n]} for n in sorted(needs)],
+        "tried": [{"clips_per_chip": n / tensor, "bytes": needs[n]} for n in sorted(needs) if n],
     }
 
 
 def _guess(needs: dict[int, int], room: int, fits: int, fails: int | None) -> int:
     """A number above what fits and below what fails, from the line through two that are known."""
-    known = sorted(needs)
-    below = min(fits + max(1, round(fits * GAP)), fails - 1 if fails else 4 * fits)
-    above = fails - max(1, round((fails - fits) * GAP)) if fails else 4 * fits
-    if len(known) == 1:
-        return max(known[0] * 2 if fails is None else known[0] // 2, 1)
-    low, high = (known[-2], known[-1]) if fails is None else (known[0], known[-1])
-    slope = (needs[high] - needs[low]) / (high - low)
-    crossing = low + (room - needs[low]) / slope if slope > 0 else above
-    return int(min(max(crossing, below), above))
+    low, high = sorted(needs)[-2:] if fails is None else (fits, fails)
+    slope = max(needs[high] - needs[low], 1) / (high - low)
+    crossing = int(low + (room - needs[low]) / slope)
+    step = max(1, round((fails or fits) * GAP))
+    if fails is None:
+        return min(max(crossing, fits + step), 8 * fits)
+    return min(max(crossing, fits + step), fails - step)
 
 
 def remedies(

@@ -7,6 +7,7 @@ Writes {NAME: {text, temporaries}}. Not a test: libtpu's flags must be set befor
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -54,6 +55,25 @@ def loop():
     return scanned.lower(x, w)
 
 
+def kernel():
+    """Splash attention, 2 heads of 128, 512 tokens, in a scan of three."""
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
+        splash_attention_kernel,
+        splash_attention_mask,
+    )
+
+    one = mesh("v5e:1x1", data=1)
+    x = abstract(one, (2, 512, 128), jnp.bfloat16)
+    mask = splash_attention_mask.MultiHeadMask([splash_attention_mask.FullMask((512, 512))] * 2)
+    blocks = splash_attention_kernel.BlockSizes(block_q=256, block_kv=512, block_kv_compute=512)
+    attend = splash_attention_kernel.make_splash_mha_single_device(mask, block_sizes=blocks)
+
+    def scanned(q, k, v):
+        return jax.lax.scan(lambda q, _: (attend(q, k, v), None), q, None, length=3)[0]
+
+    return jax.jit(scanned).lower(x, x, x)
+
+
 def decoder_layer():
     """Forward and backward of one block of ViT-L's decoder, 8 clips, bfloat16, one chip."""
     one = mesh("v5e:1x1", data=1)
@@ -71,9 +91,11 @@ def decoder_layer():
 def main(out: str, *names: str) -> None:
     results = {}
     for name in names:
+        began = time.monotonic()
         compiled = globals()[name]().compile()
         memory = compiled.memory_analysis()
         results[name] = {"text": compiled.as_text(), "temporaries": memory.temp_size_in_bytes}
+        print(name, f"{time.monotonic() - began:.1f} s", file=sys.stderr)
     Path(out).write_text(json.dumps(results))
 
 
