@@ -184,7 +184,7 @@ def _compile(request: dict) -> Compiled:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        compiled = Compiled(needed=_needed(str(error), facts["state"]), **facts)
+        compiled = Compiled(needed=_needed(str(error)), **facts)
     else:
         memory = executable.memory_analysis()
         compiled = Compiled(
@@ -234,18 +234,14 @@ def _chip_bytes(tree) -> int:
     )
 
 
-def _needed(message: str, state: dict[str, int]) -> int:
-    """What the compiler wanted, from its message; temporaries alone come without the state."""
+def _needed(message: str) -> int:
+    """Bytes that the compiler wanted; what it calls temporaries are arguments and outputs too."""
     size = r"([\d.]+)([KMGT])"
-    unit = {"K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}
-    used = re.search(rf"Used {size} of", message)
-    if used:
-        return int(float(used.group(1)) * unit[used.group(2)])
-    found = re.search(rf"\({size}\) exceeds available", message)
+    found = re.search(rf"\({size}\) exceeds available|Used {size} of", message)
     if found is None:
         raise RuntimeError(f"out of memory, but by how much is not said: {message}")
-    total = int(float(found.group(1)) * unit[found.group(2)])
-    return total + (sum(state.values()) if "temporaries" in message else 0)
+    number, unit = [group for group in found.groups() if group]
+    return int(float(number) * 1024 ** ("KMGT".index(unit) + 1))
 
 
 if __name__ == "__main__":

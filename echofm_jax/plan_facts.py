@@ -106,16 +106,16 @@ def facts(
 
 def hbm(compiled: Compiled, topology: Topology) -> dict:
     """HBM of one chip by kind. Without an executable only the state and the total are known."""
-    known = sum(compiled.state.values())
     parts = {kind: compiled.state.get(kind, 0) for kind in ("parameters", "moments", "average")}
     parts["batch"] = compiled.state["batch"]
+    known = sum(parts.values())
     if compiled.fits:
         gradients = min(compiled.gradients, compiled.temporaries)
         parts |= {
             "gradients": gradients,
             "activations": compiled.temporaries - gradients,
             "program": compiled.code,
-            "padding": compiled.arguments - known + compiled.outputs,
+            "padding": compiled.arguments - known + compiled.outputs,  # counters too
         }
     else:
         parts["gradients_and_activations"] = compiled.needed - known

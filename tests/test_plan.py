@@ -72,13 +72,16 @@ def test_two_slices_reduce_over_both_networks(capsys):
 
 
 def test_out_of_memory_is_an_answer(capsys):
-    """50,000 clips a chip."""
-    out, progress = run(capsys, "--topology=v5e:2x2", "--no-search", "--per-chip=50000", "--json")
+    """20 billion parameters on one chip: 75 GiB, three times with the moments."""
+    large = {"model__width": 8192, "model__depth": 24}
+    out, progress = run(capsys, "--topology=v5e:2x2", "--no-search", "--json", **large)
     found = json.loads(out)
     hbm = found["hbm"]
-    assert not hbm["fits"] and hbm["over"] == hbm["total"] - hbm["available"] > 0
+    assert not hbm["fits"] and hbm["over"] == hbm["total"] - hbm["available"]
+    assert hbm["total"] > hbm["parameters"] + hbm["moments"] > 225 * topology.GIB
     assert "does not fit" in progress and "DOES NOT FIT" in plan_table.describe(found)
     assert "does not fit" in plan_table.compare([found])
+    assert "does not fit" in plan_table.weak_scaling([found])
 
 
 def memory(base: int, clip: int, room: int):
@@ -158,9 +161,11 @@ def test_what_is_wrong_is_said_in_one_line(capsys, arguments, message):
 
 @pytest.mark.slow
 def test_a_step_that_does_not_fit_gets_remedies(capsys):
-    """Searched and compiled for real: the largest batch of a tiny model, from far above."""
-    out, _ = run(capsys, "--topology=v5e:2x2", "--per-chip=50000", "--json", model__remat="none")
+    """2 billion parameters: too many for a chip, and split over four they are not."""
+    out, _ = run(capsys, "--topology=v5e:2x2", "--json", model__width=4096, model__depth=8)
     found = json.loads(out)
-    assert 0 < found["largest_batch"]["clips_per_chip"] < 50000
-    assert any(remedy["change"] == {"model.remat": "full"} for remedy in found["remedies"])
-    assert "--config.model.remat=full" in plan_table.describe(found)
+    assert not found["hbm"]["fits"]
+    assert found["largest_batch"]["clips_per_chip"] == 0
+    split = {"mesh.preset": "fsdp", "mesh.fsdp": 4}
+    assert any(remedy["change"] == split and remedy["fits"] for remedy in found["remedies"])
+    assert "--config.mesh.fsdp=4" in plan_table.describe(found)
