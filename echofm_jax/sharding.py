@@ -132,21 +132,35 @@ def over_tensor(function: Callable, spec: P) -> Callable:
     )
 
 
-def over_heads(attention: Callable) -> Callable:
-    """An attention of [B, H, N, d] arrays, of which each device computes its own clips and heads.
-
-    Outside of a step's `shard_map` a device has all of them.
-    """
-    inside = jax.sharding.get_abstract_mesh().manual_axes
-    return over_tensor(attention, P(None, "tensor")) if inside else attention
-
-
 def mean_over_devices(x: jax.Array) -> jax.Array:
     """Mean of a device's own scalar over those that share the batch, inside a step's `shard_map`;
     elsewhere a device has the whole batch, and `x` is that mean already.
     """
     axes = jax.sharding.get_abstract_mesh().manual_axes
     return jax.lax.pmean(x, axes) if axes else x
+
+
+def batch_share(mesh: Mesh, process: int) -> tuple[int, int]:
+    """Which share of each batch a process loads: (index, how many shares).
+
+    Devices along `tensor` work on the same clips; where they belong to several hosts, each of
+    those loads the same share.
+
+    Raises:
+      InputError: hosts would hold unequal or overlapping shares.
+    """
+    rows = mesh.devices.reshape(-1, mesh.shape["tensor"])  # a row's devices have the same clips
+    held: dict[int, list[int]] = {}
+    for number, row in enumerate(rows):
+        for owner in {device.process_index for device in row}:
+            held.setdefault(owner, []).append(number)
+    shares = sorted({tuple(numbers) for numbers in held.values()})
+    if sorted(sum(shares, ())) != list(range(len(rows))) or len({*map(len, shares)}) > 1:
+        raise InputError(
+            f"mesh.tensor={mesh.shape['tensor']}: hosts hold unequal or overlapping parts of the "
+            "batch; choose a mesh.tensor that divides a host's devices"
+        )
+    return shares.index(tuple(held[process])), len(shares)
 
 
 def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
