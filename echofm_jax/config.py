@@ -33,6 +33,7 @@ OBJECTIVES = {
 }
 CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
+    "model.attention": ("auto", "plain", "splash"),
     "model.remat": ("full", "none"),
     "objective.prior": ("pixel", "embedding"),
     "objective.masking": KINDS,
@@ -217,7 +218,7 @@ def load(workdir: Path | str) -> ConfigDict:
 def refuse_other_model(config: ConfigDict, known: ConfigDict, workdir: Path) -> None:
     """A workdir belongs to one model; anything else may change between runs."""
     mine, theirs = leaves(config.model), leaves(known.model)
-    runtime = ("dtype", "remat")  # how it is computed, not what it is
+    runtime = ("dtype", "attention", "remat")  # how it is computed, not what it is
     different = [
         f"model.{name}={mine[name]} (the workdir has {theirs.get(name)})"
         for name in mine

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from echofm_jax.architecture import Architecture
-from echofm_jax.attention import SAVED, attention
+from echofm_jax.attention import attention
+from echofm_jax.cpu_attention import SAVED
 from echofm_jax.patches import CHANNELS, patchify, take_tokens, to_unit, with_channels
 
 XAVIER = nnx.initializers.xavier_uniform()
@@ -23,30 +24,32 @@ SMALL = nnx.initializers.truncated_normal(0.02)
 class Block(nnx.Module):
     """Pre-norm transformer block; exact GELU; q, k, v are separate layers with biases."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, dtype, rngs: nnx.Rngs):
-        self.heads = heads
-        self.norm1, self.norm2 = layer_norm(width, rngs), layer_norm(width, rngs)
-        self.attn = Attention(width, dtype, rngs)
-        self.mlp = Mlp(width, int(width * mlp_ratio), dtype, rngs)
+    def __init__(self, arch: Architecture, width: int, heads: int, rngs: nnx.Rngs):
+        dtype = arch.dtype
+        self.norm1, self.norm2 = layer_norm(width, dtype, rngs), layer_norm(width, dtype, rngs)
+        self.attn = Attention(width, heads, dtype, arch.attention, rngs)
+        self.mlp = Mlp(width, int(width * arch.mlp_ratio), dtype, rngs)
 
     def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
         """[B, N, D] → [B, N, D]; with `context` [B, M, D], x attends to [x, context]."""
         y = self.norm1(x)
         keys = y if context is None else jnp.concatenate([y, self.norm1(context)], axis=1)
-        x = x + self.attn(y, keys, self.heads)
+        x = x + self.attn(y, keys)
         return x + self.mlp(self.norm2(x))
 
 
 class Attention(nnx.Module):
     """Multi-head attention's four dense layers."""
 
-    def __init__(self, width: int, dtype, rngs: nnx.Rngs):
+    def __init__(self, width: int, heads: int, dtype, kind: str, rngs: nnx.Rngs):
+        self.heads, self.kind = heads, kind
         self.query, self.key = linear(width, width, dtype, rngs), linear(width, width, dtype, rngs)
         self.value, self.out = linear(width, width, dtype, rngs), linear(width, width, dtype, rngs)
 
-    def __call__(self, x: jax.Array, keys: jax.Array, heads: int) -> jax.Array:
+    def __call__(self, x: jax.Array, keys: jax.Array) -> jax.Array:
         """Queries from x [B, N, D], keys and values from [B, M, D] → [B, N, D]."""
-        return self.out(attention(self.query(x), self.key(keys), self.value(keys), heads))
+        query, key, value = self.query(x), self.key(keys), self.value(keys)
+        return self.out(attention(query, key, value, self.heads, self.kind))
 
 
 class Mlp(nnx.Module):
@@ -57,7 +60,7 @@ class Mlp(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., D] → [..., D]."""
-        return self.fc2(nnx.gelu(self.fc1(x), approximate=False))
+        return self.fc2(gelu(self.fc1(x)))
 
 
 class Encoder(nnx.Module):
@@ -71,10 +74,8 @@ class Encoder(nnx.Module):
         self.pos_spatial = nnx.Param(SMALL(rngs.params(), (arch.positions, arch.width)))
         self.pos_temporal = nnx.Param(SMALL(rngs.params(), (arch.steps, arch.width)))
         self.pos_cls = nnx.Param(SMALL(rngs.params(), (arch.width,)))
-        self.blocks = stacked_blocks(
-            arch.depth, arch.width, arch.heads, arch.mlp_ratio, arch.dtype, rngs
-        )
-        self.norm = layer_norm(arch.width, rngs)
+        self.blocks = stacked_blocks(arch, arch.depth, arch.width, arch.heads, rngs)
+        self.norm = layer_norm(arch.width, arch.dtype, rngs)
 
     def __call__(self, clips: jax.Array, visible: jax.Array) -> jax.Array:
         """Clips [B, T, H, W(, C)] and visible indices [B, n] → tokens [B, n, D], CLS removed."""
@@ -112,8 +113,8 @@ class Projector(nnx.Module):
     def __init__(self, arch: Architecture, rngs: nnx.Rngs):
         self.arch = arch
         self.cls_token = nnx.Param(SMALL(rngs.params(), (arch.width,)))
-        self.block = Block(arch.width, arch.heads, arch.mlp_ratio, arch.dtype, rngs)
-        self.norm = layer_norm(arch.width, rngs)
+        self.block = Block(arch, arch.width, arch.heads, rngs)
+        self.norm = layer_norm(arch.width, arch.dtype, rngs)
 
     def __call__(self, tokens: jax.Array, visible: jax.Array) -> jax.Array:
         """Encoder tokens [B, n, D] and their indices [B, n] → z [B, t, D] float32.
@@ -153,10 +154,8 @@ class Decoder(nnx.Module):
         self.pos_spatial = nnx.Param(SMALL(rngs.params(), (arch.positions, width)))
         self.pos_temporal = nnx.Param(SMALL(rngs.params(), (arch.steps, width)))
         self.pos_cls = nnx.Param(SMALL(rngs.params(), (width,)))
-        self.blocks = stacked_blocks(
-            arch.decoder_depth, width, arch.decoder_heads, arch.mlp_ratio, arch.dtype, rngs
-        )
-        self.norm = layer_norm(width, rngs)
+        self.blocks = stacked_blocks(arch, arch.decoder_depth, width, arch.decoder_heads, rngs)
+        self.norm = layer_norm(width, arch.dtype, rngs)
         pixels = arch.pred_tubelet * arch.patch**2 * CHANNELS
         self.pred = linear(width, pixels, arch.dtype, rngs)
 
@@ -195,9 +194,21 @@ class EchoFM(nnx.Module):
         self.decoder = Decoder(arch, rngs)
 
 
-def layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """LayerNorm in float32, eps 1e-6; two-pass variance, as accurate as the reference's."""
-    return nnx.LayerNorm(width, epsilon=1e-6, use_fast_variance=False, dtype=jnp.float32, rngs=rngs)
+def layer_norm(width: int, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """LayerNorm in float32, eps 1e-6, as accurate as the reference's.
+
+    Activations in bfloat16 are rounded far more coarsely than a variance from one pass over them.
+    """
+    one_pass = dtype == "bfloat16"
+    return nnx.LayerNorm(
+        width, epsilon=1e-6, use_fast_variance=one_pass, dtype=jnp.float32, rngs=rngs
+    )
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """Exact GELU, computed in float32; by erf, which costs TPUs less than jax.nn.gelu's erfc."""
+    wide = x.astype(jnp.float32)
+    return (0.5 * wide * (1 + jax.lax.erf(wide * 2**-0.5))).astype(x.dtype)
 
 
 def linear(inputs: int, outputs: int, dtype, rngs: nnx.Rngs) -> nnx.Linear:
@@ -205,12 +216,10 @@ def linear(inputs: int, outputs: int, dtype, rngs: nnx.Rngs) -> nnx.Linear:
     return nnx.Linear(inputs, outputs, dtype=dtype, kernel_init=XAVIER, rngs=rngs)
 
 
-def stacked_blocks(
-    depth: int, width: int, heads: int, mlp_ratio: float, dtype, rngs: nnx.Rngs
-) -> Block:
+def stacked_blocks(arch: Architecture, depth: int, width: int, heads: int, rngs: nnx.Rngs) -> Block:
     """`depth` blocks as one, every parameter with a leading axis [depth, ...]."""
     keys = jax.random.split(rngs.params(), depth)
-    return jax.vmap(lambda key: Block(width, heads, mlp_ratio, dtype, nnx.Rngs(key)))(keys)
+    return jax.vmap(lambda key: Block(arch, width, heads, nnx.Rngs(key)))(keys)
 
 
 def run_blocks(blocks: Block, x: jax.Array, remat: str) -> jax.Array:

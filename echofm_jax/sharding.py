@@ -30,6 +30,7 @@ PRESETS = {  # logical axis → mesh axis
 }
 AXES = ("slice", "data", "fsdp", "tensor")  # only `slice` crosses the data centre's network
 BATCH = P(("slice", "data", "fsdp"))  # every preset splits the batch over these
+TENSOR = "tensor"
 
 
 def make_mesh(

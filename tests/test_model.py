@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from echofm_jax.architecture import Architecture
-from echofm_jax.attention import CPU_BLOCK, blockwise, plain
+from echofm_jax.attention import plain
+from echofm_jax.cpu_attention import BLOCK, blockwise
 from echofm_jax.masking import KINDS, noise_shape, split_tokens
 from echofm_jax.model import bind, init_params
 from echofm_jax.objective import Objective, loss_and_metrics
@@ -97,7 +98,7 @@ def test_parameters_stay_float32(params):
     assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
 
 
-@pytest.mark.parametrize(("queries", "keys"), [(CPU_BLOCK + 37, 61), (5, 2 * CPU_BLOCK)])
+@pytest.mark.parametrize(("queries", "keys"), [(BLOCK + 37, 61), (5, 2 * BLOCK)])
 def test_blockwise_attention_equals_the_plain_one(queries, keys):
     q, k, v, g = (
         jax.random.normal(jax.random.key(i), (2, 3, n, 8))
