@@ -27,7 +27,7 @@ class Architecture:
     pred_frames: int = 8  # frames that the decoder reconstructs
     dtype: str = "float32"  # of activations; parameters, softmax, norms and losses are float32
     attention: str = "auto"  # `auto` (by platform), `plain` or `splash`: see attention.py
-    remat: str = "full"  # what the backward pass recomputes: `full` (every block) or `none`
+    remat: str = "full"  # what the backward pass recomputes: `full`, `dots` or `none` (remat.py)
 
     @property
     def grid(self) -> int:

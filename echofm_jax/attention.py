@@ -4,12 +4,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
-from echofm_jax.cpu_attention import SAVED, blockwise
+from echofm_jax.cpu_attention import blockwise
 from echofm_jax.errors import InputError
 from echofm_jax.fused_attention import LANES, fused
-from echofm_jax.sharding import BATCH, TENSOR
+from echofm_jax.sharding import over_heads
 from echofm_jax.splash_attention import splash
 
 KINDS = ("auto", "plain", "splash")
@@ -33,26 +32,24 @@ def attention(
     platform = jax.default_backend() if mesh.empty else mesh.abstract_device.platform
     if kind == "splash" and platform != "tpu":
         raise InputError(f"model.attention=splash runs on TPUs, not on {platform}: choose auto")
-    if platform != "tpu" or kind == "plain" or query.shape[-1] > heads * LANES:
-        run = blockwise if platform == "cpu" and kind == "auto" else plain
-        return heads_major(run, query, key, value, heads)
-    kernel = splash if kind == "splash" else fused
-    if not mesh.empty:  # the compiler cannot divide a kernel: each device runs its own clips, heads
-        spec = jax.sharding.PartitionSpec(*BATCH, None, TENSOR)
-        kernel = functools.partial(kernel, heads=heads // mesh.shape[TENSOR])
-        kernel = jax.shard_map(kernel, in_specs=(spec, spec, spec), out_specs=spec, check_vma=False)
-        return checkpoint_name(kernel(query, key, value), SAVED)
-    return checkpoint_name(kernel(query, key, value, heads), SAVED)
+    if platform == "tpu" and kind != "plain" and query.shape[-1] <= heads * LANES:
+        run = splash if kind == "splash" else fused
+    else:
+        algorithm = blockwise if platform == "cpu" and kind == "auto" else plain
+        run = functools.partial(heads_major, algorithm)
+    return over_heads(run, heads)(query, key, value)
 
 
-def heads_major(run, query: jax.Array, key: jax.Array, value: jax.Array, heads: int) -> jax.Array:
-    """Apply `run` to scaled q [B, H, N, d], k and v [B, H, M, d]."""
+def heads_major(
+    algorithm, query: jax.Array, key: jax.Array, value: jax.Array, heads: int
+) -> jax.Array:
+    """Apply `algorithm` to scaled q [B, H, N, d], k and v [B, H, M, d]."""
     b, n, width = query.shape
 
     def split(x: jax.Array) -> jax.Array:
         return x.reshape(b, -1, heads, width // heads).transpose(0, 2, 1, 3)  # [B, H, N, d]
 
-    mixed = run(split(query) * (width // heads) ** -0.5, split(key), split(value))
+    mixed = algorithm(split(query) * (width // heads) ** -0.5, split(key), split(value))
     return mixed.transpose(0, 2, 1, 3).reshape(b, n, width)  # [B, N, D]
 
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from echofm_jax import remat
 from echofm_jax.architecture import Architecture
 from echofm_jax.errors import InputError
 from echofm_jax.masking import KINDS
 from echofm_jax.objective import Objective
+from echofm_jax.sharding import PRESETS
 
 MODELS = {
     "vit_s": {"width": 384, "depth": 12, "heads": 6,
@@ -34,10 +36,12 @@ OBJECTIVES = {
 CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "model.attention": ("auto", "plain", "splash"),
-    "model.remat": ("full", "none"),
+    "model.remat": remat.KINDS,
     "objective.prior": ("pixel", "embedding"),
     "objective.masking": KINDS,
-    "mesh.preset": ("dp", "fsdp"),
+    "mesh.preset": tuple(PRESETS),
+    "optim.moments_dtype": ("float32", "bfloat16"),
+    "optim.reduce_dtype": ("float32", "bfloat16"),
 }
 
 
@@ -63,6 +67,9 @@ def default_config(model: str, variant: str) -> ConfigDict:
             "weight_decay": 0.05,
             "clip_norm": 0.02,
             "accumulate": 1,  # microbatches per update
+            "ema": 0.0,  # decay of the parameters' moving average; 0: none is kept
+            "moments_dtype": "float32",  # of Adam's moments at rest
+            "reduce_dtype": "float32",  # in which gradients cross chips
         },
         "mesh": {  # slice × data × fsdp × tensor; data takes the devices that the others leave
             "preset": "dp",
@@ -145,8 +152,9 @@ def check(config: ConfigDict) -> None:
                 f"data.batch_size={config.data.batch_size} is not divisible by "
                 f"optim.accumulate={config.optim.accumulate}"
             )
-    if not 0 <= config.objective.mask_ratio < 1:
-        problems.append(f"objective.mask_ratio={config.objective.mask_ratio} is not in [0, 1)")
+    for name in ("objective.mask_ratio", "optim.ema"):
+        if not 0 <= flat[name] < 1:
+            problems.append(f"{name}={flat[name]} is not in [0, 1)")
     if problems:
         raise InputError(f"config: {'; '.join(problems)}")
 

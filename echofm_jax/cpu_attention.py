@@ -4,13 +4,12 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
+
+from echofm_jax.remat import saved
 
 # Query rows whose logits exist at once. They stay in cache, and the same memory serves every
 # block: touching fresh pages for whole [N, N] matrices costs more than the arithmetic.
 BLOCK = 256
-# The name of what rematerialisation keeps: one row of output for all of a row's logits.
-SAVED = "attention"
 
 
 @jax.custom_vjp
@@ -39,7 +38,7 @@ def _forward(q, k, v):
         return None, (jnp.concatenate(mixed), jnp.concatenate(norms))
 
     _, (out, norm) = jax.lax.scan(head, None, _flat(q, k, v))
-    out, norm = checkpoint_name(out, SAVED), checkpoint_name(norm, SAVED)
+    out, norm = saved(out), saved(norm)
     return out.reshape(q.shape), (q, k, v, out, norm)
 
 

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from echofm_jax.remat import saved
+
 LANES = 128
 # Queries that a kernel takes at once, at most: the logits of one head, [queries, keys] float32,
 # their exponentials and their gradients lie on chip together.
@@ -33,7 +35,8 @@ def fused(
     width = query.shape[-1]
     head_dim = width // heads
     q, k, v = (to_lanes(x, head_dim) for x in (query, key, value))  # [B, N, blocks · 128]
-    return from_lanes(_attend(q, k, v, head_dim, interpret), head_dim, width)  # [B, N, D]
+    mixed = _attend(q, k, v, head_dim, interpret)
+    return saved(from_lanes(mixed, head_dim, width))  # [B, N, D]
 
 
 def to_lanes(x: jax.Array, head_dim: int) -> jax.Array:
