@@ -19,7 +19,7 @@ KINDS = (*POLICIES, "none")
 
 
 def recomputed(body: Callable, remat: str) -> Callable:
-    """`body` such that its backward pass keeps what the policy says; `none` computes nothing again."""
+    """`body` with a backward pass that keeps what the policy says; `none` keeps everything."""
     if remat == "none":
         return body
     return jax.checkpoint(body, policy=POLICIES[remat], prevent_cse=False)
