@@ -14,10 +14,10 @@ from flax import nnx
 
 from echofm_jax.architecture import Architecture
 from echofm_jax.attention import attention
+from echofm_jax.dense import XAVIER, Dense
 from echofm_jax.patches import CHANNELS, patchify, take_tokens, to_unit, with_channels
 from echofm_jax.remat import recomputed
 
-XAVIER = nnx.initializers.xavier_uniform()
 SMALL = nnx.initializers.truncated_normal(0.02)
 
 
@@ -47,8 +47,8 @@ class Attention(nnx.Module):
 
     def __init__(self, width: int, heads: int, dtype, kind: str, rngs: nnx.Rngs):
         self.heads, self.kind = heads, kind
-        self.query, self.key = linear(width, width, dtype, rngs), linear(width, width, dtype, rngs)
-        self.value, self.out = linear(width, width, dtype, rngs), linear(width, width, dtype, rngs)
+        self.query, self.key = Dense(width, width, dtype, rngs), Dense(width, width, dtype, rngs)
+        self.value, self.out = Dense(width, width, dtype, rngs), Dense(width, width, dtype, rngs)
 
     def __call__(self, x: jax.Array, keys: jax.Array) -> jax.Array:
         """Queries from x [B, N, D], keys and values from [B, M, D] → [B, N, D]."""
@@ -60,7 +60,7 @@ class Mlp(nnx.Module):
     """Two dense layers around an exact GELU."""
 
     def __init__(self, width: int, hidden: int, dtype, rngs: nnx.Rngs):
-        self.fc1, self.fc2 = linear(width, hidden, dtype, rngs), linear(hidden, width, dtype, rngs)
+        self.fc1, self.fc2 = Dense(width, hidden, dtype, rngs), Dense(hidden, width, dtype, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., D] → [..., D]."""
@@ -152,7 +152,7 @@ class Decoder(nnx.Module):
     def __init__(self, arch: Architecture, rngs: nnx.Rngs):
         self.arch = arch
         width = arch.decoder_width
-        self.embed = linear(arch.width, width, arch.dtype, rngs)
+        self.embed = Dense(arch.width, width, arch.dtype, rngs)
         self.cls_token = nnx.Param(SMALL(rngs.params(), (width,)))
         self.mask_token = nnx.Param(SMALL(rngs.params(), (width,)))
         self.pos_spatial = nnx.Param(SMALL(rngs.params(), (arch.positions, width)))
@@ -161,7 +161,7 @@ class Decoder(nnx.Module):
         self.blocks = stacked_blocks(arch, arch.decoder_depth, width, arch.decoder_heads, rngs)
         self.norm = layer_norm(width, arch.dtype, rngs)
         pixels = arch.pred_tubelet * arch.patch**2 * CHANNELS
-        self.pred = linear(width, pixels, arch.dtype, rngs)
+        self.pred = Dense(width, pixels, arch.dtype, rngs)
 
     def __call__(
         self, tokens: jax.Array, visible: jax.Array, masked: jax.Array, *, all_tokens: bool = False
@@ -213,11 +213,6 @@ def gelu(x: jax.Array) -> jax.Array:
     """Exact GELU, computed in float32; by erf, which costs TPUs less than jax.nn.gelu's erfc."""
     wide = x.astype(jnp.float32)
     return (0.5 * wide * (1 + jax.lax.erf(wide * 2**-0.5))).astype(x.dtype)
-
-
-def linear(inputs: int, outputs: int, dtype, rngs: nnx.Rngs) -> nnx.Linear:
-    """A dense layer with float32 parameters that computes in `dtype`."""
-    return nnx.Linear(inputs, outputs, dtype=dtype, kernel_init=XAVIER, rngs=rngs)
 
 
 def stacked_blocks(arch: Architecture, depth: int, width: int, heads: int, rngs: nnx.Rngs) -> Block:
