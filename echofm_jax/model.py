@@ -27,13 +27,11 @@ class Block(nnx.Module):
     # What makes a block's parameters ready where devices hold parts of them (`bind`).
     at_use: Callable = staticmethod(lambda block: block)
 
-    def __init__(
-        self, arch: Architecture, width: int, heads: int, mlp_ratio: float, rngs: nnx.Rngs
-    ):
+    def __init__(self, arch: Architecture, width: int, heads: int, hidden: int, rngs: nnx.Rngs):
         dtype = arch.dtype
         self.norm1, self.norm2 = layer_norm(width, dtype, rngs), layer_norm(width, dtype, rngs)
         self.attn = Attention(width, heads, dtype, arch.attention, rngs)
-        self.mlp = Mlp(width, round(width * mlp_ratio), dtype, rngs)
+        self.mlp = Mlp(width, hidden, dtype, rngs)
 
     def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
         """[B, N, D] → [B, N, D]; with `context` [B, M, D], x attends to [x, context]."""
@@ -80,7 +78,7 @@ class Encoder(nnx.Module):
         self.pos_spatial = nnx.Param(SMALL(rngs.params(), (arch.positions, arch.width)))
         self.pos_temporal = nnx.Param(SMALL(rngs.params(), (arch.steps, arch.width)))
         self.pos_cls = nnx.Param(SMALL(rngs.params(), (arch.width,)))
-        self.blocks = stacked_blocks(arch, arch.depth, arch.width, arch.heads, arch.mlp_ratio, rngs)
+        self.blocks = stacked_blocks(arch, arch.depth, arch.width, arch.heads, arch.hidden, rngs)
         self.norm = layer_norm(arch.width, arch.dtype, rngs)
 
     def __call__(self, clips: jax.Array, visible: jax.Array) -> jax.Array:
@@ -119,7 +117,7 @@ class Projector(nnx.Module):
     def __init__(self, arch: Architecture, rngs: nnx.Rngs):
         self.arch = arch
         self.cls_token = nnx.Param(SMALL(rngs.params(), (arch.width,)))
-        self.block = Block(arch, arch.width, arch.heads, arch.mlp_ratio, rngs)
+        self.block = Block(arch, arch.width, arch.heads, arch.hidden, rngs)
         self.norm = layer_norm(arch.width, arch.dtype, rngs)
 
     def __call__(self, tokens: jax.Array, visible: jax.Array) -> jax.Array:
@@ -161,9 +159,8 @@ class Decoder(nnx.Module):
         self.pos_temporal = nnx.Param(SMALL(rngs.params(), (arch.steps, width)))
         self.pos_cls = nnx.Param(SMALL(rngs.params(), (width,)))
         self.blocks = stacked_blocks(
-            arch, arch.decoder_depth, width, arch.decoder_heads,
-            arch.decoder_mlp_ratio or arch.mlp_ratio, rngs,
-        )  # fmt: skip
+            arch, arch.decoder_depth, width, arch.decoder_heads, arch.decoder_hidden, rngs
+        )
         self.norm = layer_norm(width, arch.dtype, rngs)
         pixels = arch.pred_tubelet * arch.patch**2 * CHANNELS
         self.pred = Dense(width, pixels, arch.dtype, rngs)
@@ -220,10 +217,12 @@ def gelu(x: jax.Array) -> jax.Array:
     return (0.5 * wide * (1 + jax.lax.erf(wide * 2**-0.5))).astype(x.dtype)
 
 
-def stacked_blocks(arch: Architecture, depth: int, width: int, heads: int, rngs: nnx.Rngs) -> Block:
+def stacked_blocks(
+    arch: Architecture, depth: int, width: int, heads: int, hidden: int, rngs: nnx.Rngs
+) -> Block:
     """`depth` blocks as one, every parameter with a leading axis [depth, ...]."""
     keys = jax.random.split(rngs.params(), depth)
-    return jax.vmap(lambda key: Block(arch, width, heads, mlp_ratio, nnx.Rngs(key)))(keys)
+    return jax.vmap(lambda key: Block(arch, width, heads, hidden, nnx.Rngs(key)))(keys)
 
 
 def run_blocks(blocks: Block, x: jax.Array, remat: str) -> jax.Array:
