@@ -5,6 +5,7 @@ preset gives each logical axis a mesh axis. Stacked blocks have their layer axis
 sharded. What is not in the table is small and whole on every device.
 """
 
+import functools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -132,35 +133,24 @@ def over_tensor(function: Callable, spec: P) -> Callable:
     )
 
 
+def over_heads(attention: Callable, heads: int) -> Callable:
+    """`attention(q, k, v, heads)` of [B, N, H·d] arrays: each device computes its own heads.
+
+    Outside of a step's `shard_map` a device has all of them.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.manual_axes:
+        return functools.partial(attention, heads=heads)
+    own = functools.partial(attention, heads=heads // mesh.shape["tensor"])
+    return over_tensor(own, P(None, None, "tensor"))
+
+
 def mean_over_devices(x: jax.Array) -> jax.Array:
     """Mean of a device's own scalar over those that share the batch, inside a step's `shard_map`;
     elsewhere a device has the whole batch, and `x` is that mean already.
     """
     axes = jax.sharding.get_abstract_mesh().manual_axes
     return jax.lax.pmean(x, axes) if axes else x
-
-
-def batch_share(mesh: Mesh, process: int) -> tuple[int, int]:
-    """Which share of each batch a process loads: (index, how many shares).
-
-    Devices along `tensor` work on the same clips; where they belong to several hosts, each of
-    those loads the same share.
-
-    Raises:
-      InputError: hosts would hold unequal or overlapping shares.
-    """
-    rows = mesh.devices.reshape(-1, mesh.shape["tensor"])  # a row's devices have the same clips
-    held: dict[int, list[int]] = {}
-    for number, row in enumerate(rows):
-        for owner in {device.process_index for device in row}:
-            held.setdefault(owner, []).append(number)
-    shares = sorted({tuple(numbers) for numbers in held.values()})
-    if sorted(sum(shares, ())) != list(range(len(rows))) or len({*map(len, shares)}) > 1:
-        raise InputError(
-            f"mesh.tensor={mesh.shape['tensor']}: hosts hold unequal or overlapping parts of the "
-            "batch; choose a mesh.tensor that divides a host's devices"
-        )
-    return shares.index(tuple(held[process])), len(shares)
 
 
 def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -126,23 +126,6 @@ def test_a_batch_that_cannot_be_shared_is_refused(batch, parts):
     sharding.check_batch(16, 2, MESH)
 
 
-def test_hosts_that_hold_parts_of_the_same_clips_feed_the_same_ones():
-    def mesh(*shape, hosts):
-        devices = np.array([SimpleNamespace(process_index=i) for i in hosts]).reshape(shape)
-        return SimpleNamespace(devices=devices, shape=dict(zip(sharding.AXES, shape, strict=True)))
-
-    share = sharding.batch_share
-    apart = mesh(1, 2, 2, 2, hosts=[0, 0, 0, 0, 1, 1, 1, 1])
-    assert [share(apart, host) for host in (0, 1)] == [(0, 2), (1, 2)]
-    wide = mesh(1, 2, 1, 4, hosts=[0, 0, 1, 1, 2, 2, 3, 3])
-    assert [share(wide, host) for host in range(4)] == [(0, 2), (0, 2), (1, 2), (1, 2)]
-    crossed = mesh(1, 2, 1, 2, hosts=[0, 1, 0, 1])
-    assert [share(crossed, host) for host in (0, 1)] == [(0, 1), (0, 1)]
-    uneven = mesh(1, 1, 3, 2, hosts=[0, 0, 0, 1, 1, 1])
-    with pytest.raises(InputError, match="hosts hold unequal or overlapping parts of the batch"):
-        share(uneven, 0)
-
-
 def test_a_batch_is_placed_whole():
     mesh = sharding.make_mesh()
     batch = {"clip": np.arange(8, dtype=np.uint8).reshape(4, 2)}
