@@ -194,8 +194,11 @@ def save(config: ConfigDict, workdir: Path) -> None:
     """Write `config.json`, whole or not at all."""
     target = workdir / "config.json"
     temporary = target.with_suffix(f".tmp{os.getpid()}")
-    temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    temporary.replace(target)
+    try:
+        temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+        temporary.replace(target)
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 def load(workdir: Path | str) -> ConfigDict:

@@ -3,7 +3,8 @@
     echofm train --config=configs/smoke.py --workdir=runs/smoke --config.data.dir=DATA
 
 Run again with the same workdir it resumes, and needs no config. SIGTERM or Ctrl-C finishes the
-step, saves and stops; after `kill -9` the last whole checkpoint is taken.
+step, saves and stops; after `kill -9` the last whole checkpoint is taken. On several hosts the
+same command runs on each (see `distributed.py`); if one stops, all do.
 """
 
 import argparse
@@ -22,18 +23,21 @@ from data_pipelines.loader import LoaderConfig, make_loader
 from echofm_jax import cli, perf
 from echofm_jax import config as configs
 from echofm_jax.checkpoint import Checkpoints
+from echofm_jax.compile_cache import keep_compiled, watch_cache
+from echofm_jax.distributed import cluster, introduce
 from echofm_jax.errors import InputError
 from echofm_jax.host_memory import return_free_memory
 from echofm_jax.metrics import Report
 from echofm_jax.preemption import StopSignals
 from echofm_jax.program import build
 from echofm_jax.sharding import make_mesh, place_batch
+from echofm_jax.workdir import open_workdir
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command; returns the exit status (128 + signal number after an orderly stop)."""
+    """The command; returns the exit status: 75 if it is to be started again, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
         "echofm train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -46,7 +50,8 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("echofm_jax").setLevel(logging.INFO)
     config = choose_config(args.config, overrides, args.workdir)
-    return train(config, args.workdir)
+    with cluster():
+        return train(config, args.workdir)
 
 
 def choose_config(spec: str | None, overrides: Sequence[str], workdir: Path) -> ConfigDict:
@@ -67,6 +72,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     # ---- mesh and data ---------------------------------------------------------------------
     axes = config.mesh
     mesh = make_mesh(slices=axes.slices, fsdp=axes.fsdp, tensor=axes.tensor)
+    introduce(mesh)
     if not config.data.dir:
         raise InputError("no data: give --config.data.dir=DIR, what `echofm ingest` wrote")
     info = shards.dataset_info(config.data.dir)
@@ -78,19 +84,12 @@ def train(config: ConfigDict, workdir: Path) -> int:
     program = build(config, mesh, info.records["train"], colour=info.colour)
     recipe = program.recipe
     # ---- workdir ---------------------------------------------------------------------------
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
+    open_workdir(workdir)
+    if jax.process_index() == 0:
         configs.save(config, workdir)
-        checkpoints = Checkpoints(
-            workdir, every=config.train.checkpoint_every, keep=config.train.keep
-        )
-    except OSError as error:
-        raise InputError(
-            f"cannot write to workdir {workdir}: {error.strerror}; choose another --workdir"
-        ) from error
+    keep_compiled(workdir / "compile_cache")
+    checkpoints = Checkpoints(workdir, every=config.train.checkpoint_every, keep=config.train.keep)
     log.info("%s\n%s", config, recipe)
-    axes = " × ".join(f"{size} {name}" for name, size in mesh.shape.items())
-    log.info("mesh: %s, on %s", axes, jax.devices()[0].device_kind)
     # ---- state -----------------------------------------------------------------------------
     restored = checkpoints.restore(program.state)
     if restored is None:
@@ -108,16 +107,19 @@ def train(config: ConfigDict, workdir: Path) -> int:
     # ---- step ------------------------------------------------------------------------------
     batch = place_batch(next_batch(loader), mesh)
     began = time.monotonic()
-    update = program.lower().compile()
+    with watch_cache() as hits:
+        update = program.lower().compile()
     return_free_memory()
-    log.info("compiled in %.1f s", time.monotonic() - began)
+    found = "found in" if hits else "not yet in"
+    place = jax.config.jax_compilation_cache_dir
+    log.info("compiled in %.1f s, %s the cache %s", time.monotonic() - began, found, place)
     flops = config.data.batch_size * perf.step_flops(program.arch, program.objective)
     # ---- loop. The order matters: the loader's position is saved before its next batch. ------
     report = Report(config, workdir, start, recipe.steps, program.schedule, flops)
     with report, StopSignals() as stop:
         for step in range(start + 1, recipe.steps + 1):
             state, metrics = update(state, batch)
-            last = step == recipe.steps or stop.received is not None
+            last = stop.due(step) or step == recipe.steps
             checkpoints.save(step, state, loader.get_state(), force=last)
             report.log(step, metrics)
             if last or report.diverged:
@@ -126,9 +128,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
     checkpoints.finish()
     if report.diverged:
         raise InputError(report.diverged)
-    if stop.received is not None and step < recipe.steps:
+    if step < recipe.steps:
         log.info("stopped at step %d: run the same command to continue", step)
-        return 128 + stop.received
+        return stop.status
     log.info("trained %d steps: next `echofm evaluate --workdir=%s`", step, workdir)
     return 0
 
