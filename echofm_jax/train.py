@@ -24,12 +24,15 @@ from echofm_jax import cli, perf
 from echofm_jax import config as configs
 from echofm_jax.checkpoint import Checkpoints
 from echofm_jax.errors import InputError
+from echofm_jax.goodput import Goodput
 from echofm_jax.host_memory import return_free_memory
-from echofm_jax.metrics import Report
 from echofm_jax.optimizer import adamw, learning_rate
 from echofm_jax.preemption import StopSignals
+from echofm_jax.profiling import Profiler, parse_window, refuse_window
+from echofm_jax.report import Report
 from echofm_jax.sharding import make_mesh, place_batch
 from echofm_jax.step import abstract_state, init_state, train_step
+from echofm_jax.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--config", help="FILE.py[:variant]; without it the workdir's own")
     parser.add_argument("--workdir", required=True, type=Path)
+    parser.add_argument("--profile", metavar="START:STOP", help="trace these steps, for XProf")
     args, overrides = parser.parse_known_args(argv)
     for extra in overrides:
         if not extra.startswith("--config."):
@@ -48,7 +52,9 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("echofm_jax").setLevel(logging.INFO)
     config = choose_config(args.config, overrides, args.workdir)
-    return train(config, args.workdir)
+    window = parse_window(args.profile) if args.profile else range(0)
+    with Goodput(cli.began) as goodput:
+        return train(config, args.workdir, goodput, window)
 
 
 def choose_config(spec: str | None, overrides: Sequence[str], workdir: Path) -> ConfigDict:
@@ -64,7 +70,7 @@ def choose_config(spec: str | None, overrides: Sequence[str], workdir: Path) -> 
     return config
 
 
-def train(config: ConfigDict, workdir: Path) -> int:
+def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = range(0)) -> int:
     """Train to the recipe's last step, from wherever the workdir stands."""
     # ---- mesh and data ---------------------------------------------------------------------
     arch, objective = configs.architecture(config), configs.objective(config)
@@ -79,6 +85,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         process_count=jax.process_count(),
     )
     recipe = configs.recipe(config, info.records["train"])
+    refuse_window(profile, recipe.steps)
     # ---- workdir ---------------------------------------------------------------------------
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -117,6 +124,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         )
         return 0
     log.info("starting from step %d%s", start, "" if restored else " (fresh)")
+    goodput.open(workdir, start, write=jax.process_index() == 0)
     # ---- step ------------------------------------------------------------------------------
     update = functools.partial(
         train_step, arch=arch, objective=objective, optimizer=optimizer, microbatches=accumulate
@@ -124,27 +132,36 @@ def train(config: ConfigDict, workdir: Path) -> int:
     batch = place_batch(next_batch(loader), mesh)
     began = time.monotonic()
     update = jax.jit(update, donate_argnums=0, out_shardings=(shardings, None))
-    update = update.lower(abstract, batch).compile()
+    with goodput.time("compile"):
+        update = update.lower(abstract, batch).compile()
     return_free_memory()
     log.info("compiled in %.1f s", time.monotonic() - began)
     flops = config.data.batch_size * perf.step_flops(arch, objective)
     # ---- loop. The order matters: the loader's position is saved before its next batch. ------
-    report = Report(config, workdir, start, recipe.steps, schedule, flops)
-    with report, StopSignals() as stop:
+    watchdog = Watchdog(goodput, config.train.watchdog, jax.process_index())
+    report = Report(config, workdir, start, recipe.steps, schedule, flops, goodput, watchdog)
+    profiler = Profiler(profile, workdir, goodput)
+    with watchdog, report, profiler, StopSignals() as stop:
         for step in range(start + 1, recipe.steps + 1):
-            state, metrics = update(state, batch)
+            with goodput.time("step"), profiler.step(step):
+                state, metrics = update(state, batch)
+            goodput.running(metrics["loss"])
             last = step == recipe.steps or stop.received is not None
-            checkpoints.save(step, state, loader.get_state(), force=last)
+            with goodput.time("checkpoint"):
+                checkpoints.save(step, state, loader.get_state(), force=last)
             report.log(step, metrics)
             if last or report.diverged:
                 break
-            batch = place_batch(next_batch(loader), mesh)
-    checkpoints.finish()
+            with goodput.time("data_wait"):
+                batch = place_batch(next_batch(loader), mesh)
+    with goodput.time("checkpoint"):
+        checkpoints.finish()
     if report.diverged:
         raise InputError(report.diverged)
     if stop.received is not None and step < recipe.steps:
         log.info("stopped at step %d: run the same command to continue", step)
         return 128 + stop.received
+    goodput.finished = True
     log.info("trained %d steps: next `echofm evaluate --workdir=%s`", step, workdir)
     return 0
 
