@@ -6,6 +6,7 @@
 
 import importlib
 import sys
+import time
 from collections.abc import Sequence
 
 from echofm_jax.errors import InputError, TryAgain
@@ -20,6 +21,7 @@ COMMANDS = {
     "import": ("echofm_jax.import_weights", "official-layout PyTorch weights -> a workdir"),
     "bench": ("echofm_jax.bench", "step, loader and start-up benchmarks as JSON"),
 }
+began = time.monotonic()  # when the command did that runs
 
 
 def usage() -> str:
@@ -53,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(command: str, argv: Sequence[str]) -> int:
     """Import the command's module and run its `main(argv)`; also used by `python -m`."""
+    global began
+    began = time.monotonic()
     try:
         return importlib.import_module(COMMANDS[command][0]).main(list(argv)) or 0
     except (InputError, TryAgain) as error:

@@ -74,6 +74,7 @@ def default_config(model: str, variant: str) -> ConfigDict:
             "checkpoint_every": 500,  # steps
             "keep": 3,  # checkpoints
             "max_bad_steps": 10,  # non-finite steps in a row before the run stops
+            "watchdog": 10.0,  # times the median step until all stacks are shown; 0: never
         },
     })  # fmt: skip
 
@@ -144,6 +145,8 @@ def check(config: ConfigDict) -> None:
                 f"data.batch_size={config.data.batch_size} is not divisible by "
                 f"optim.accumulate={config.optim.accumulate}"
             )
+    if config.train.watchdog and not config.train.watchdog > 1:
+        problems.append(f"train.watchdog={config.train.watchdog} is neither 0 nor above 1")
     if not 0 <= config.objective.mask_ratio < 1:
         problems.append(f"objective.mask_ratio={config.objective.mask_ratio} is not in [0, 1)")
     if problems:

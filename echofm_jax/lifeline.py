@@ -6,6 +6,7 @@ open for the whole run. The kernel closes those of a process that ends, however 
 `KEEPALIVE` finds a machine that fell silent. One message goes each way after the roll call.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -186,10 +187,8 @@ def _answer(name: str, port: int, here: dict) -> tuple[socket.socket, dict]:
 
 def send(line: socket.socket, message: dict) -> None:
     """One message; that the other end is gone is the watchers' business."""
-    try:
+    with contextlib.suppress(OSError):
         line.sendall(json.dumps(message).encode() + b"\n")
-    except OSError:
-        pass
 
 
 def receive(line: socket.socket) -> dict | None:

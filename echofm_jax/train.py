@@ -26,11 +26,14 @@ from echofm_jax.checkpoint import Checkpoints
 from echofm_jax.compile_cache import keep_compiled, watch_cache
 from echofm_jax.distributed import cluster, introduce
 from echofm_jax.errors import InputError
+from echofm_jax.goodput import Goodput
 from echofm_jax.host_memory import return_free_memory
-from echofm_jax.metrics import Report
 from echofm_jax.preemption import StopSignals
+from echofm_jax.profiling import Profiler, parse_window, refuse_window
 from echofm_jax.program import build
+from echofm_jax.report import Report
 from echofm_jax.sharding import make_mesh, place_batch
+from echofm_jax.watchdog import Watchdog
 from echofm_jax.workdir import open_workdir
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--config", help="FILE.py[:variant]; without it the workdir's own")
     parser.add_argument("--workdir", required=True, type=Path)
+    parser.add_argument("--profile", metavar="START:STOP", help="trace these steps, for XProf")
     args, overrides = parser.parse_known_args(argv)
     for extra in overrides:
         if not extra.startswith("--config."):
@@ -50,8 +54,9 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("echofm_jax").setLevel(logging.INFO)
     config = choose_config(args.config, overrides, args.workdir)
-    with cluster():
-        return train(config, args.workdir)
+    window = parse_window(args.profile) if args.profile else range(0)
+    with cluster(), Goodput(cli.began) as goodput:
+        return train(config, args.workdir, goodput, window)
 
 
 def choose_config(spec: str | None, overrides: Sequence[str], workdir: Path) -> ConfigDict:
@@ -67,7 +72,7 @@ def choose_config(spec: str | None, overrides: Sequence[str], workdir: Path) -> 
     return config
 
 
-def train(config: ConfigDict, workdir: Path) -> int:
+def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = range(0)) -> int:
     """Train to the recipe's last step, from wherever the workdir stands."""
     # ---- mesh and data ---------------------------------------------------------------------
     axes = config.mesh
@@ -83,6 +88,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     )
     program = build(config, mesh, info.records["train"], colour=info.colour)
     recipe = program.recipe
+    refuse_window(profile, recipe.steps)
     # ---- workdir ---------------------------------------------------------------------------
     open_workdir(workdir)
     if jax.process_index() == 0:
@@ -104,10 +110,11 @@ def train(config: ConfigDict, workdir: Path) -> int:
         )
         return 0
     log.info("starting from step %d%s", start, "" if restored else " (fresh)")
+    goodput.open(workdir, start, write=jax.process_index() == 0)
     # ---- step ------------------------------------------------------------------------------
     batch = place_batch(next_batch(loader), mesh)
     began = time.monotonic()
-    with watch_cache() as hits:
+    with watch_cache() as hits, goodput.time("compile"):
         update = program.lower().compile()
     return_free_memory()
     found = "found in" if hits else "not yet in"
@@ -115,22 +122,32 @@ def train(config: ConfigDict, workdir: Path) -> int:
     log.info("compiled in %.1f s, %s the cache %s", time.monotonic() - began, found, place)
     flops = config.data.batch_size * perf.step_flops(program.arch, program.objective)
     # ---- loop. The order matters: the loader's position is saved before its next batch. ------
-    report = Report(config, workdir, start, recipe.steps, program.schedule, flops)
-    with report, StopSignals() as stop:
+    watchdog = Watchdog(goodput, config.train.watchdog, jax.process_index())
+    report = Report(
+        config, workdir, start, recipe.steps, program.schedule, flops, goodput, watchdog
+    )
+    profiler = Profiler(profile, workdir, goodput)
+    with watchdog, report, profiler, StopSignals() as stop:
         for step in range(start + 1, recipe.steps + 1):
-            state, metrics = update(state, batch)
+            with goodput.time("step"), profiler.step(step):
+                state, metrics = update(state, batch)
+            goodput.running(metrics["loss"])
             last = stop.due(step) or step == recipe.steps
-            checkpoints.save(step, state, loader.get_state(), force=last)
+            with goodput.time("checkpoint"):
+                checkpoints.save(step, state, loader.get_state(), force=last)
             report.log(step, metrics)
             if last or report.diverged:
                 break
-            batch = place_batch(next_batch(loader), mesh)
-    checkpoints.finish()
+            with goodput.time("data_wait"):
+                batch = place_batch(next_batch(loader), mesh)
+    with goodput.time("checkpoint"):
+        checkpoints.finish()
     if report.diverged:
         raise InputError(report.diverged)
     if step < recipe.steps:
         log.info("stopped at step %d: run the same command to continue", step)
         return stop.status
+    goodput.finished = True
     log.info("trained %d steps: next `echofm evaluate --workdir=%s`", step, workdir)
     return 0
 
