@@ -143,7 +143,7 @@ class Report:
             return {}
         table = np.asarray(window.everybody)
         # Here the devices waited inside a collective for the host that had no data.
-        longest = table[:, list(KINDS).index("data_wait_s")].max()
+        longest = float(table[:, list(KINDS).index("data_wait_s")].max())
         self.goodput.move(longest - window.seconds["data_wait_s"], "step", "data_wait")
         return self.hosts.report(table, window.wall)
 

@@ -77,7 +77,6 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
     # ---- mesh and data ---------------------------------------------------------------------
     axes = config.mesh
     mesh = make_mesh(slices=axes.slices, fsdp=axes.fsdp, tensor=axes.tensor)
-    introduce(mesh)
     if not config.data.dir:
         raise InputError("no data: give --config.data.dir=DIR, what `echofm ingest` wrote")
     info = shards.dataset_info(config.data.dir)
@@ -95,6 +94,7 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
         configs.save(config, workdir)
     keep_compiled(workdir / "compile_cache")
     checkpoints = Checkpoints(workdir, every=config.train.checkpoint_every, keep=config.train.keep)
+    introduce(mesh)
     log.info("%s\n%s", config, recipe)
     # ---- state -----------------------------------------------------------------------------
     restored = checkpoints.restore(program.state)
