@@ -247,7 +247,7 @@ def test_lost_hosts_and_preemption_leave_no_trace_in_the_run(two, tmp_path, tiny
     assert batches(cluster.folder) == batches(two.folder)
 
 
-def test_a_host_without_data_ends_all(two, tmp_path, tiny_data):
+def test_a_host_without_data_ends_all(tmp_path, tiny_data):
     cluster = Cluster(2, tmp_path, tiny_data, hosts={1: {"data": tmp_path / "nowhere"}})
     assert cluster.end() == {0: InputError.status, 1: InputError.status}, cluster.said
     (line,) = cluster.lines(0, "echofm: ")
