@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from echofm_jax.sharding import over_heads
+
 # Query rows whose logits exist at once on a CPU. They stay in cache, and the same memory serves
 # every block: touching fresh pages for whole [N, N] matrices costs more than the arithmetic.
 CPU_BLOCK = 256
@@ -21,7 +23,8 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array, heads: int) ->
         return x.reshape(b, -1, heads, width // heads).transpose(0, 2, 1, 3)  # [B, H, N, d]
 
     q, k, v = split(query) * (width // heads) ** -0.5, split(key), split(value)
-    mixed = jax.lax.platform_dependent(q, k, v, cpu=blockwise, default=plain)
+    kernel = functools.partial(jax.lax.platform_dependent, cpu=blockwise, default=plain)
+    mixed = over_heads(kernel)(q, k, v)
     return mixed.transpose(0, 2, 1, 3).reshape(b, n, width)  # [B, N, D]
 
 

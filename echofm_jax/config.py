@@ -19,6 +19,7 @@ from echofm_jax.architecture import Architecture
 from echofm_jax.errors import InputError
 from echofm_jax.masking import KINDS
 from echofm_jax.objective import Objective
+from echofm_jax.sharding import PRESETS
 
 MODELS = {
     "vit_s": {"width": 384, "depth": 12, "heads": 6,
@@ -36,7 +37,9 @@ CHOICES = {
     "model.remat": ("full", "none"),
     "objective.prior": ("pixel", "embedding"),
     "objective.masking": KINDS,
-    "mesh.preset": ("dp", "fsdp"),
+    "mesh.preset": tuple(PRESETS),
+    "optim.moments_dtype": ("float32", "bfloat16"),
+    "optim.reduce_dtype": ("float32", "bfloat16"),
 }
 
 
@@ -62,6 +65,9 @@ def default_config(model: str, variant: str) -> ConfigDict:
             "weight_decay": 0.05,
             "clip_norm": 0.02,
             "accumulate": 1,  # microbatches per update
+            "ema": 0.0,  # decay of the parameters' moving average; 0: none is kept
+            "moments_dtype": "float32",  # of Adam's moments at rest
+            "reduce_dtype": "float32",  # in which gradients cross chips
         },
         "mesh": {  # slice × data × fsdp × tensor; data takes the devices that the others leave
             "preset": "dp",
@@ -147,8 +153,9 @@ def check(config: ConfigDict) -> None:
             )
     if config.train.watchdog and not config.train.watchdog > 1:
         problems.append(f"train.watchdog={config.train.watchdog} is neither 0 nor above 1")
-    if not 0 <= config.objective.mask_ratio < 1:
-        problems.append(f"objective.mask_ratio={config.objective.mask_ratio} is not in [0, 1)")
+    for name in ("objective.mask_ratio", "optim.ema"):
+        if not 0 <= flat[name] < 1:
+            problems.append(f"{name}={flat[name]} is not in [0, 1)")
     if problems:
         raise InputError(f"config: {'; '.join(problems)}")
 

@@ -23,6 +23,9 @@ SMALL = nnx.initializers.truncated_normal(0.02)
 class Block(nnx.Module):
     """Pre-norm transformer block; exact GELU; q, k, v are separate layers with biases."""
 
+    # What makes a block's parameters ready where devices hold parts of them (`bind`).
+    at_use: Callable = staticmethod(lambda block: block)
+
     def __init__(self, width: int, heads: int, mlp_ratio: float, dtype, rngs: nnx.Rngs):
         self.heads = heads
         self.norm1, self.norm2 = layer_norm(width, rngs), layer_norm(width, rngs)
@@ -31,6 +34,7 @@ class Block(nnx.Module):
 
     def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
         """[B, N, D] → [B, N, D]; with `context` [B, M, D], x attends to [x, context]."""
+        self = self.at_use(self)
         y = self.norm1(x)
         keys = y if context is None else jnp.concatenate([y, self.norm1(context)], axis=1)
         x = x + self.attn(y, keys, self.heads)
@@ -121,7 +125,7 @@ class Projector(nnx.Module):
         Only the CLS output is used, and its query is the same for every clip and step: so one
         query meets all tokens, and a softmax per step keeps steps apart.
         """
-        arch, block = self.arch, self.block
+        arch, block = self.arch, self.block.at_use(self.block)
         heads, head_dim = arch.heads, arch.width // arch.heads
         b, n, _ = tokens.shape
         cls = jnp.broadcast_to(self.cls_token[...], (b, 1, arch.width)).astype(arch.dtype)
@@ -251,7 +255,14 @@ def init_params(arch: Architecture, key: jax.Array) -> dict:
     return nnx.to_pure_dict(nnx.state(EchoFM(arch, nnx.Rngs(key)), nnx.Param))
 
 
-def bind(arch: Architecture, params: dict) -> EchoFM:
-    """A model around parameters; call it inside `jax.jit`."""
+def bind(arch: Architecture, params: dict, at_use: Callable | None = None) -> EchoFM:
+    """A model around parameters; call it inside `jax.jit`.
+
+    `at_use(block)`, if given, is called by each block, where it runs, for the parameters it uses.
+    """
     graph = nnx.graphdef(nnx.eval_shape(lambda: EchoFM(arch, nnx.Rngs(0))))
-    return nnx.merge(graph, params)
+    model = nnx.merge(graph, params)
+    if at_use is not None:
+        for blocks in (model.encoder.blocks, model.projector.block, model.decoder.blocks):
+            blocks.at_use = at_use
+    return model
