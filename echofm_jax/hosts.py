@@ -25,7 +25,7 @@ KINDS = {  # column of the table: what it says of the one host that has more of 
     "alone_s": "slower devices or processors (the same small work, done alone)",
     "step_s": "",  # the same everywhere, see above
 }
-SHARE = 0.2  # of a window that a host must lose to be named
+SHARE = 0.1  # of a window that a host must lose to be named
 LEAST = 0.2  # seconds of it: less is noise
 SLOWER = 1.5  # times the median host's `alone_s`
 AGAIN_AFTER = 60.0  # seconds until the same is said again

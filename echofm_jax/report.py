@@ -144,7 +144,10 @@ class Report:
         table = np.asarray(window.everybody)
         # Here the devices waited inside a collective for the host that had no data.
         longest = float(table[:, list(KINDS).index("data_wait_s")].max())
-        self.goodput.move(longest - window.seconds["data_wait_s"], "step", "data_wait")
+        others = max(0.0, longest - window.seconds["data_wait_s"])
+        moved = self.goodput.move(others, "step", "data_wait")
+        self.seen["step_s"] -= moved  # so that the next window does not see it
+        self.seen["data_wait_s"] += moved
         return self.hosts.report(table, window.wall)
 
     def __enter__(self) -> "Report":

@@ -89,12 +89,13 @@ class Timeline:
             self._account()
             return dict(self._seconds)
 
-    def move(self, seconds: float, source: str, target: str) -> None:
-        """Seconds of one bucket turned out to be another's."""
+    def move(self, seconds: float, source: str, target: str) -> float:
+        """Seconds of one bucket turned out to be another's; returns those that there were."""
         with self._lock:
             seconds = min(seconds, self._seconds[source])
             self._seconds[source] -= seconds
             self._seconds[target] += seconds
+        return seconds
 
     def progress(self) -> Progress:
         """How the steps are coming along at this moment."""
