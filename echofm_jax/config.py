@@ -228,16 +228,25 @@ def load(workdir: Path | str) -> ConfigDict:
 
 
 def refuse_other_model(config: ConfigDict, known: ConfigDict, workdir: Path) -> None:
-    """A workdir belongs to one model; anything else may change between runs."""
-    mine, theirs = leaves(config.model), leaves(known.model)
-    runtime = ("dtype", "remat")  # how it is computed, not what it is
+    """A workdir belongs to one model and kind of state; anything else may change between runs."""
+    mine, theirs = held(config), held(known)
     different = [
-        f"model.{name}={mine[name]} (the workdir has {theirs.get(name)})"
+        f"{name}={mine[name]} (the workdir has {theirs.get(name)})"
         for name in mine
-        if name not in runtime and mine[name] != theirs.get(name)
+        if mine[name] != theirs.get(name)
     ]
     if different:
         raise InputError(
             f"workdir {workdir} is of another model: {', '.join(different)}; choose another "
             "--workdir or the same model"
         )
+
+
+def held(config: ConfigDict) -> dict:
+    """The fields that say which arrays a checkpoint holds."""
+    runtime = ("model.dtype", "model.remat")  # how it is computed, not what it is
+    flat = leaves(config)
+    return {name: flat[name] for name in leaves(config.model, "model.") if name not in runtime} | {
+        "optim.moments_dtype": flat["optim.moments_dtype"],
+        "optim.ema above 0": flat["optim.ema"] > 0,
+    }

@@ -65,8 +65,9 @@ def choose_config(spec: str | None, overrides: Sequence[str], workdir: Path) -> 
     if spec is None:
         if known is None:
             raise InputError(f"nothing to resume in {workdir}: give --config=FILE.py")
-        return configs.override(known, overrides)
-    config = configs.parse(overrides, spec)
+        config = configs.override(known.copy_and_resolve_references(), overrides)
+    else:
+        config = configs.parse(overrides, spec)
     if known is not None:
         configs.refuse_other_model(config, known, workdir)
     return config

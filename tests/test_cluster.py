@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import REPO, overrides
+from test_checkpoint import damage
 
 from echofm_jax.errors import InputError, TryAgain
 from echofm_jax.metrics import read_metrics
@@ -214,6 +215,43 @@ def test_a_wrong_clock_is_named(two):
     assert "clock" not in two.said[1]
 
 
+RESTORE = """
+import sys
+from pathlib import Path
+import jax, numpy as np
+from echofm_jax import config as configs, program, sharding
+from echofm_jax.checkpoint import Checkpoints, load_params
+workdir = Path(sys.argv[1])
+config = configs.load(workdir)
+config.data.batch_size = 24
+params, step = load_params(workdir)
+first = None
+for devices, fsdp in [(1, 1), (2, 2), (3, 1), (4, 4), (8, 2)]:
+    config.mesh.preset, config.mesh.fsdp = "fsdp", fsdp
+    mesh = sharding.make_mesh(fsdp=fsdp, devices=jax.devices()[:devices])
+    checkpoints = Checkpoints(workdir, every=1, keep=3)
+    state, position = checkpoints.restore(program.build(config, mesh, 12).state)
+    checkpoints.finish()
+    assert {leaf.sharding.mesh for leaf in jax.tree.leaves(state)} == {mesh}
+    state = jax.device_get(state)
+    first = first or state
+    jax.tree.map(np.testing.assert_array_equal, state, first)
+    jax.tree.map(np.testing.assert_array_equal, state["params"], params)
+print(step, list(position.values()))
+"""
+
+
+def test_a_checkpoint_of_four_hosts_is_read_on_any_other_devices(four):
+    env = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "PYTHONPATH": str(REPO),
+    }
+    command = [sys.executable, "-c", RESTORE, str(four.workdir)]
+    result = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert result.stdout.strip() == f"{STEPS} [{4 * STEPS}]", result.stderr
+
+
 def test_lost_hosts_and_preemption_leave_no_trace_in_the_run(two, tmp_path, tiny_data):
     slow = {0: {"pause": 0.2}}
 
@@ -242,8 +280,13 @@ def test_lost_hosts_and_preemption_leave_no_trace_in_the_run(two, tmp_path, tiny
     assert cluster.end(60) == {0: -signal.SIGKILL, 1: TryAgain.status}, cluster.said
     (line,) = cluster.lines(1, "echofm: ")
     assert line.startswith("echofm: host 0 (") and "is gone: start the same command" in line
-    finish(again())
-    assert losses(cluster.workdir) == losses(two.workdir)  # bit for bit
+    # All hosts pass over a damaged checkpoint, and nothing that happened has changed a bit.
+    *_, before, newest = checkpoints(cluster.workdir)
+    damage(cluster.workdir, newest)
+    cluster = finish(again())
+    assert f"starting from step {before}" in cluster.said[0]
+    assert (cluster.workdir / "checkpoints" / f"damaged-{newest}").is_dir()
+    assert losses(cluster.workdir) == losses(two.workdir)
     assert batches(cluster.folder) == batches(two.folder)
 
 

@@ -13,6 +13,7 @@ from conftest import REPO, overrides
 
 from echofm_jax import cli
 from echofm_jax.config import load
+from echofm_jax.errors import TryAgain
 from echofm_jax.metrics import read_metrics
 
 COMMAND = (sys.executable, "-W", "error", "-m", "echofm_jax", "train")
@@ -98,7 +99,7 @@ def test_sigterm_saves_and_the_next_run_goes_on(uninterrupted, tiny_data, tmp_pa
     wait_for(lambda: 3 in losses(workdir), process)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert process.returncode == TryAgain.status, errors
     (stopped,) = checkpoints(workdir)
     assert f"stopped at step {stopped}" in errors
     assert cli.main(["train", f"--workdir={workdir}"]) == 0
@@ -173,9 +174,24 @@ def test_wrong_configs_are_one_line_and_leave_nothing(changes, said, tiny_data, 
     assert not workdir.exists()
 
 
-def test_a_workdir_of_another_model_is_refused(uninterrupted, tiny_data, capsys):
-    assert cli.main(["train", *arguments(uninterrupted, tiny_data, model__width=64)]) == 2
-    assert "model.width=64 (the workdir has 32)" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("model.width", 64, "model.width=64 (the workdir has 32)"),
+        ("optim.moments_dtype", "bfloat16", "(the workdir has float32)"),
+        ("optim.ema", 0.99, "optim.ema above 0=True (the workdir has False)"),
+    ],
+)
+def test_a_workdir_of_another_model_is_refused(
+    field, value, said, uninterrupted, tiny_data, capsys
+):
+    changes = {field.replace(".", "__"): value}
+    assert cli.main(["train", *arguments(uninterrupted, tiny_data, **changes)]) == 2
+    assert said in capsys.readouterr().err
+    override = f"--config.{field}={value}"  # without a file, too
+    assert cli.main(["train", f"--workdir={uninterrupted}", override]) == 2
+    assert said in capsys.readouterr().err
+    assert checkpoints(uninterrupted) == [8, 12, 14]
 
 
 def test_an_unwritable_workdir_is_refused(tiny_data, tmp_path, capsys):
