@@ -114,7 +114,7 @@ def meet(address: str, count: int, index: int) -> Lifeline:
 
 def _call(port: int, here: dict) -> tuple[dict[int, socket.socket], dict]:
     """Host 0: wait for all others, then tell them all who is there."""
-    hosts, lines, ahead = {0: here}, {}, {0: 0.0}
+    hosts, lines, ahead, came = {0: here}, {}, {0: 0.0}, []
     count, end, problem = here["count"], time.monotonic() + ARRIVAL, None
     try:
         server = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
@@ -140,6 +140,7 @@ def _call(port: int, here: dict) -> tuple[dict[int, socket.socket], dict]:
             if not isinstance(hello, dict) or "index" not in hello:  # not one of us
                 line.close()
                 continue
+            came.append(line)
             who = hello["index"]
             if hello["count"] != count:
                 problem = InputError(
@@ -153,10 +154,12 @@ def _call(port: int, here: dict) -> tuple[dict[int, socket.socket], dict]:
             hosts[who], lines[who] = hello, line
             ahead[who] = hello["clock"] - time.time()
     if problem is not None:
-        for line in lines.values():
+        for line in came:
             send(line, {"status": problem.status, "said": str(problem)})
             line.close()
         raise problem
+    for line in set(came) - set(lines.values()):  # of processes that were started again meanwhile
+        line.close()
     order = range(count)
     roll = {"names": [hosts[i]["name"] for i in order], "ahead": [ahead[i] for i in order]}
     for line in lines.values():
