@@ -53,14 +53,15 @@ def find_place() -> Place | None:
     if address and ":" not in address:
         address = f"{address}:{os.environ.get('JAX_COORDINATOR_PORT', PORT)}"
     try:
-        given = (count and int(count), index and int(index))
+        given = [int(number) if number else None for number in (count, index)]
+    except ValueError as error:
+        raise InputError(f"{names[1]}={count}, {names[2]}={index}: give whole numbers") from error
+    try:
         found = Place(
             *ClusterEnv.auto_detect_unset_distributed_params(
                 address or None, *given, None, None, int(lifeline.ARRIVAL)
             )
         )
-    except ValueError as error:
-        raise InputError(f"{names[1]}={count}, {names[2]}={index}: give whole numbers") from error
     except RuntimeError as error:
         raise TryAgain(f"host 0 did not come: {error}") from error
     if found[:3] == (None, None, None) or found.count == 1:
@@ -103,7 +104,6 @@ def cluster() -> Iterator[None]:
         yield
     except BaseException as error:
         if not isinstance(error, InputError | TryAgain | KeyboardInterrupt):
-            log.warning("host %d failed: %s", place.index, one_line(error)[:200])
             line.await_verdict()  # most likely a peer is gone, and the line says which
         end_all(line, error)
     line.leave()

@@ -69,8 +69,9 @@ class Lifeline:
 
     def await_verdict(self) -> None:
         """Return if nobody is gone; otherwise the process ends in here."""
+        end = time.monotonic() + SILENCE + 5
         for watcher in self.watchers:
-            watcher.join(SILENCE + 5)
+            watcher.join(max(end - time.monotonic(), 0))
 
     def leave(self) -> None:
         """Return when every host has come to its end in good order."""

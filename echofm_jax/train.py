@@ -32,7 +32,7 @@ from echofm_jax.preemption import StopSignals
 from echofm_jax.profiling import Profiler, parse_window, refuse_window
 from echofm_jax.program import build
 from echofm_jax.report import Report
-from echofm_jax.sharding import make_mesh, place_batch
+from echofm_jax.sharding import batch_share, make_mesh, place_batch
 from echofm_jax.watchdog import Watchdog
 from echofm_jax.workdir import open_workdir
 
@@ -81,13 +81,10 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
     if not config.data.dir:
         raise InputError("no data: give --config.data.dir=DIR, what `echofm ingest` wrote")
     info = shards.dataset_info(config.data.dir)
-    loader = make_loader(
-        loader_config(config),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
     program = build(config, mesh, info.records["train"], colour=info.colour)
     recipe = program.recipe
+    share, shares = batch_share(config.data.batch_size, mesh)
+    loader = make_loader(loader_config(config), process_index=share, process_count=shares)
     refuse_window(profile, recipe.steps)
     # ---- workdir ---------------------------------------------------------------------------
     open_workdir(workdir)

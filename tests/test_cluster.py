@@ -192,6 +192,18 @@ def test_four_hosts_train_as_one(alone, four):
     )
 
 
+@pytest.mark.slow
+def test_hosts_that_share_their_clips_load_the_same(alone, tmp_path, tiny_data):
+    """Four hosts, two of them for each half of the batch and of the model."""
+    cluster = finish(Cluster(4, tmp_path, tiny_data, mesh__preset="fsdp_tp", mesh__tensor=2))
+    expected, found = losses(alone.workdir), losses(cluster.workdir)
+    np.testing.assert_allclose(
+        [found[step] for step in expected], list(expected.values()), atol=1e-5, rtol=1e-5
+    )
+    first, second, third, fourth = ((tmp_path / f"batches-{i}").read_text() for i in range(4))
+    assert first == second != third == fourth
+
+
 def test_every_clip_comes_once_an_epoch_whatever_the_number_of_hosts(alone, two, four):
     assert batches(alone.folder) == batches(two.folder) == batches(four.folder)
     stream = [index for batch in batches(four.folder).values() for index in batch]
