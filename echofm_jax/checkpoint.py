@@ -170,7 +170,10 @@ def _sums(state: dict) -> dict:
 
 
 def load_params(workdir: Path | str, step: int | None = None) -> tuple[dict, int]:
-    """Parameters of a workdir's newest whole checkpoint (or of `step`) as numpy, and the step."""
+    """Parameters of a workdir's newest whole checkpoint (or of `step`) as numpy, and the step.
+
+    Where the run keeps their moving average, it is the average that is read.
+    """
     folder = Path(workdir).absolute() / "checkpoints"
     steps = ocp.path.step.checkpoint_steps(folder) if folder.is_dir() else []
     if step is not None and step not in steps:
@@ -187,14 +190,16 @@ def load_params(workdir: Path | str, step: int | None = None) -> tuple[dict, int
 def _read_params(folder: Path, step: int) -> dict:
     handlers = {"state": ocp.PyTreeCheckpointHandler(), "data": ocp.JsonCheckpointHandler()}
     with ocp.CheckpointManager(folder, item_handlers=handlers) as manager:
-        wanted = {"params": manager.item_metadata(step)["state"].tree["params"]}
+        tree = manager.item_metadata(step)["state"].tree
+        name = "ema" if "ema" in tree else "params"
+        wanted = {name: tree[name]}
         as_numpy = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
         state = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
         found = manager.restore(
             step, args=ocp.args.Composite(state=state, data=ocp.args.JsonRestore())
         )
     expected = found["data"]["fingerprint"]
-    for name, value in fingerprint({"params": found["state"]["params"]}).items():
-        if expected[name] != value:
-            raise ValueError(f"{name} is not what was saved")
-    return found["state"]["params"]
+    for path, value in fingerprint({name: found["state"][name]}).items():
+        if expected[path] != value:
+            raise ValueError(f"{path} is not what was saved")
+    return found["state"][name]

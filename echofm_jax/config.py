@@ -27,6 +27,10 @@ MODELS = {
     "vit_b": {"width": 768, "depth": 12, "heads": 12},
     "vit_l": {"width": 1024, "depth": 24, "heads": 16},
     "vit_h": {"width": 1280, "depth": 32, "heads": 16, "patch": 14},
+    "vit_g": {"width": 1408, "depth": 40, "heads": 16, "patch": 14,
+              "mlp_ratio": 6144 / 1408, "decoder_mlp_ratio": 4.0},
+    "vit_e": {"width": 1792, "depth": 56, "heads": 16, "patch": 14,
+              "mlp_ratio": 15360 / 1792, "decoder_mlp_ratio": 4.0},
 }  # fmt: skip
 OBJECTIVES = {
     "official": {},  # pixel prior and distillation: the public implementation
@@ -146,6 +150,7 @@ def check(config: ConfigDict) -> None:
     problems += [f"{name}={flat[name]} must be at least 1" for name in positive if flat[name] < 1]
     if not problems:
         problems += architecture(config).problems()
+        problems += unused_axes(config)
         if config.data.batch_size % config.optim.accumulate:
             problems.append(
                 f"data.batch_size={config.data.batch_size} is not divisible by "
@@ -158,6 +163,23 @@ def check(config: ConfigDict) -> None:
             problems.append(f"{name}={flat[name]} is not in [0, 1)")
     if problems:
         raise InputError(f"config: {'; '.join(problems)}")
+
+
+def unused_axes(config: ConfigDict) -> list[str]:
+    """Mesh axes that the preset has no use for, and heads that cannot be split."""
+    mesh, model = config.mesh, config.model
+    used = set(PRESETS[mesh.preset].values())
+    problems = [
+        f"mesh.{axis}={mesh[axis]} splits nothing with mesh.preset={mesh.preset}: choose "
+        f"{' or '.join(name for name, axes in PRESETS.items() if axis in axes.values())}"
+        for axis in ("fsdp", "tensor")
+        if mesh[axis] > 1 and axis not in used
+    ]
+    return problems + [
+        f"mesh.tensor={mesh.tensor} does not divide model.{name}={model[name]}"
+        for name in ("heads", "decoder_heads")
+        if model[name] % mesh.tensor
+    ]
 
 
 def architecture(config: ConfigDict) -> Architecture:
@@ -215,7 +237,8 @@ def load(workdir: Path | str) -> ConfigDict:
     """The config of a workdir."""
     path = Path(workdir) / "config.json"
     try:
-        config = ConfigDict(json.loads(path.read_text()))
+        config = default_config("vit_l", "official").lock()  # for fields that came later
+        config.update(json.loads(path.read_text()))
         check(config)
         return config
     except OSError:
@@ -228,25 +251,25 @@ def load(workdir: Path | str) -> ConfigDict:
 
 
 def refuse_other_model(config: ConfigDict, known: ConfigDict, workdir: Path) -> None:
-    """A workdir belongs to one model and kind of state; anything else may change between runs."""
-    mine, theirs = held(config), held(known)
+    """A workdir belongs to one model and one kind of state; all else may change between runs."""
+    mine, theirs = leaves(config.model), leaves(known.model)
+    runtime = ("dtype", "remat")  # how it is computed, not what it is
     different = [
-        f"{name}={mine[name]} (the workdir has {theirs.get(name)})"
+        f"model.{name}={mine[name]} (the workdir has {theirs.get(name)})"
         for name in mine
-        if mine[name] != theirs.get(name)
+        if name not in runtime and mine[name] != theirs.get(name)
+    ]
+    kind = {  # what a checkpoint holds
+        "optim.moments_dtype": lambda c: c.optim.moments_dtype,
+        "optim.ema > 0": lambda c: c.optim.ema > 0,
+    }
+    different += [
+        f"{name} is {of(config)} (the workdir has {of(known)})"
+        for name, of in kind.items()
+        if of(config) != of(known)
     ]
     if different:
         raise InputError(
             f"workdir {workdir} is of another model: {', '.join(different)}; choose another "
             "--workdir or the same model"
         )
-
-
-def held(config: ConfigDict) -> dict:
-    """The fields that say which arrays a checkpoint holds."""
-    runtime = ("model.dtype", "model.remat")  # how it is computed, not what it is
-    flat = leaves(config)
-    return {name: flat[name] for name in leaves(config.model, "model.") if name not in runtime} | {
-        "optim.moments_dtype": flat["optim.moments_dtype"],
-        "optim.ema above 0": flat["optim.ema"] > 0,
-    }

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from echofm_jax.sharding import BATCH, only, over_tensor, partition, path_name
@@ -73,8 +73,9 @@ class Exchange:
                 grads = jax.tree.map_with_path(self.sum_once, grads)
             return grads, jax.lax.pmean(metrics, BATCH_AXES)
 
-        held = jax.tree.map_with_path(lambda path, x: only(self.spec(path, x), BATCH_AXES), params)
-        return jax.shard_map(
+        specs = jax.tree.map_with_path(self.spec, params)
+        held = jax.tree.map(lambda spec: only(spec, BATCH_AXES), specs)
+        grads, metrics = jax.shard_map(
             local,
             mesh=self.mesh,
             in_specs=(held, BATCH),
@@ -82,6 +83,8 @@ class Exchange:
             axis_names=set(BATCH_AXES),
             check_vma=False,  # gradients stay a device's own until they are summed here
         )(params, batch)
+        shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
+        return jax.lax.with_sharding_constraint(grads, shardings), metrics
 
     def spec(self, path: tuple, x: jax.Array) -> P:
         """How a parameter is split."""

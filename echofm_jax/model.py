@@ -158,7 +158,12 @@ class Decoder(nnx.Module):
         self.pos_temporal = nnx.Param(SMALL(rngs.params(), (arch.steps, width)))
         self.pos_cls = nnx.Param(SMALL(rngs.params(), (width,)))
         self.blocks = stacked_blocks(
-            arch.decoder_depth, width, arch.decoder_heads, arch.mlp_ratio, arch.dtype, rngs
+            arch.decoder_depth,
+            width,
+            arch.decoder_heads,
+            arch.decoder_mlp_ratio or arch.mlp_ratio,
+            arch.dtype,
+            rngs,
         )
         self.norm = layer_norm(width, rngs)
         pixels = arch.pred_tubelet * arch.patch**2 * CHANNELS

@@ -179,7 +179,7 @@ def test_wrong_configs_are_one_line_and_leave_nothing(changes, said, tiny_data, 
     [
         ("model.width", 64, "model.width=64 (the workdir has 32)"),
         ("optim.moments_dtype", "bfloat16", "(the workdir has float32)"),
-        ("optim.ema", 0.99, "optim.ema above 0=True (the workdir has False)"),
+        ("optim.ema", 0.99, "optim.ema > 0 is True (the workdir has False)"),
     ],
 )
 def test_a_workdir_of_another_model_is_refused(
