@@ -25,8 +25,8 @@ KINDS = {  # column of the table: what it says of the one host that has more of 
     "alone_s": "slower devices or processors (the same small work, done alone)",
     "step_s": "",  # the same everywhere, see above
 }
-SHARE = 0.1  # of a window that a host must lose to be named
-LEAST = 0.2  # seconds of it: less is noise
+SHARE = 0.1  # of the time that a host must lose to be named
+JUDGED = 2.0  # seconds of steps at least, so that noise names nobody
 SLOWER = 1.5  # times the median host's `alone_s`
 AGAIN_AFTER = 60.0  # seconds until the same is said again
 ALONE_SECONDS = 0.005  # of work on devices at their peak
@@ -48,6 +48,7 @@ class Hosts:
         name[: len(own)] = np.frombuffer(own, np.uint8)
         gathered = np.asarray(self.gather(name))
         self.names = [bytes(row).rstrip(b"\0").decode(errors="replace") for row in gathered]
+        self._table, self._wall = np.zeros((self.count, len(KINDS))), 0.0  # not judged yet
         self._said: dict[tuple[int, str], float] = {}
 
     def gather(self, row: np.ndarray) -> jax.Array:
@@ -62,22 +63,27 @@ class Hosts:
           table: [hosts, kinds] seconds in a window, columns as in `KINDS`.
           wall: the window's length in seconds.
         """
-        found = outlier(table, wall)
-        if found is not None and self.index == 0:
-            self._name(*found)
         values = {}
         for kind, column in zip(KINDS, table.T, strict=True):
-            least, median, most = column.min(), lower_median(column), column.max()
             values |= {
-                f"hosts/{kind}_min": float(least),
-                f"hosts/{kind}_median": float(median),
-                f"hosts/{kind}_max": float(most),
+                f"hosts/{kind}_min": float(column.min()),
+                f"hosts/{kind}_median": float(lower_median(column)),
+                f"hosts/{kind}_max": float(column.max()),
             }
-        return values | {"hosts/worst": float(-1 if found is None else found[0])}
+        alone = list(KINDS).index("alone_s")
+        self._table, self._wall = self._table + table, self._wall + wall
+        self._table[:, alone] = table[:, alone]  # measured now and then: the newest counts
+        if self._wall >= JUDGED:
+            found = outlier(self._table, self._wall)
+            if found is not None:
+                values["hosts/worst"] = float(found[0])
+                self._name(*found)
+            self._table, self._wall = np.zeros_like(self._table), 0.0
+        return values
 
     def _name(self, host: int, kind: str, seconds: float, usual: float, wall: float) -> None:
         now = time.monotonic()
-        if now - self._said.get((host, kind), -np.inf) < AGAIN_AFTER:
+        if self.index or now - self._said.get((host, kind), -np.inf) < AGAIN_AFTER:
             return
         self._said[host, kind] = now
         of = "" if kind == "alone_s" else f" of the last {wall:.3g} s"
@@ -95,9 +101,7 @@ def outlier(table: np.ndarray, wall: float) -> tuple[int, str, float, float, flo
     for kind, column in zip(KINDS, table.T, strict=True):
         host = int(column.argmax())
         seconds, usual = float(column[host]), float(lower_median(column))
-        limit = usual + max(LEAST, SHARE * wall)
-        if kind == "alone_s":
-            limit = SLOWER * usual
+        limit = SLOWER * usual if kind == "alone_s" else usual + SHARE * wall
         if KINDS[kind] and seconds > limit:
             return host, kind, seconds, usual, wall
     return None

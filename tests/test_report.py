@@ -1,11 +1,15 @@
 """The report of a loop: which steps are written, with what pace, and when it gives up."""
 
+import time
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from echofm_jax.goodput import Goodput, overall, read_runs
+from echofm_jax.hosts import KINDS, Alone, Hosts
 from echofm_jax.metrics import read_metrics
 from echofm_jax.report import Report, device_memory
 from echofm_jax.watchdog import Watchdog
@@ -78,6 +82,36 @@ def test_step_and_data_wait_are_seconds_a_step_and_goodput_is_kept(report, goodp
     assert run["step"] == 4
     assert 0 < second["goodput"] < 1
     assert overall([run])["data_wait"] >= 0.03
+
+
+class Starving(Hosts):
+    """Two hosts, of which the other one waits for data all the time."""
+
+    def gather(self, row):
+        if len(row) != len(KINDS):
+            return super().gather(row)
+        other = row.copy()
+        other[list(KINDS).index("data_wait_s")] = 1e6
+        return jnp.stack([row, other])
+
+
+def test_devices_that_wait_for_another_host_s_data_make_no_step(report, goodput, tmp_path):
+    report.hosts = Starving()
+    report.hosts.names *= 2
+    report.hosts._table = np.zeros((2, len(KINDS)))
+    report.alone = Alone()
+    with report:
+        for step in range(1, 7):
+            values = metrics(step)
+            with goodput.time("step"):
+                time.sleep(0.01)
+            goodput.running(values["loss"])
+            report.log(step, values)
+    rows = read_metrics(tmp_path / "metrics.jsonl")
+    assert all(row["data_wait_s"] == 0 for row in rows)  # this host's own, in every window
+    assert all(row["step_s"] >= 0.01 and row["hosts/data_wait_s_max"] == 1e6 for row in rows)
+    assert goodput.seconds()["data_wait"] >= 0.06
+    assert rows[-1]["goodput"] < 0.5
 
 
 def test_memory_is_told_where_the_devices_tell():

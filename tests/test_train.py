@@ -14,6 +14,7 @@ from conftest import REPO, overrides
 from echofm_jax import cli
 from echofm_jax.config import load
 from echofm_jax.errors import TryAgain
+from echofm_jax.goodput import overall, read_runs
 from echofm_jax.metrics import read_metrics
 
 COMMAND = (sys.executable, "-W", "error", "-m", "echofm_jax", "train")
@@ -57,8 +58,9 @@ def uninterrupted(tmp_path_factory, tiny_data) -> Path:
     process = start(workdir, tiny_data)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    for shown in ("steps = ", "mesh 1 slice", "ETA", "clips/s", "MFU", *LOSSES):
+    for shown in ("steps = ", "mesh 1 slice", "ETA", "clips/s", "MFU", "goodput", *LOSSES):
         assert shown in errors
+    assert "no step for" not in errors
     return workdir
 
 
@@ -75,7 +77,7 @@ def test_a_run_learns_and_describes_itself(uninterrupted):
 def test_after_kill_9_every_later_loss_is_the_same_bit_for_bit(
     moment, uninterrupted, tiny_data, tmp_path
 ):
-    workdir = tmp_path / "run"
+    workdir, began = tmp_path / "run", time.monotonic()
     process = start(workdir, tiny_data)
     folder = workdir / "checkpoints"
     moments = {
@@ -91,6 +93,24 @@ def test_after_kill_9_every_later_loss_is_the_same_bit_for_bit(
     )
     assert again.returncode == 0, again.stderr
     assert losses(workdir) == losses(uninterrupted)
+    check_goodput(workdir, time.monotonic() - began, again.stderr)
+
+
+def check_goodput(workdir: Path, passed: float, said: str) -> None:
+    """Two runs' seconds by bucket: none counted twice, only interpreters' own not counted."""
+    first, second = read_runs(workdir / "goodput.json")
+    assert first["step"] > 0 and second["step"] == 14
+    assert (first["finished"], second["finished"]) == (False, True)
+    assert second["start"] in (0, 4, 8, 12)
+    total = overall([first, second])
+    ended = second["began"] + sum(second["seconds"].values())
+    assert sum(total.values()) == pytest.approx(ended - first["began"], abs=0.01)
+    assert passed - max(5, 0.3 * passed) < sum(total.values()) < passed
+    assert total["down"] > 0
+    assert (total["repeated"] > 0) == (first["step"] > second["start"])
+    for bucket in ("init", "compile", "step", "checkpoint", "data_wait"):
+        assert second["seconds"][bucket] > 0
+    assert "all 2 runs: goodput" in said
 
 
 def test_sigterm_saves_and_the_next_run_goes_on(uninterrupted, tiny_data, tmp_path):
