@@ -86,6 +86,7 @@ def default_config(model: str, variant: str) -> ConfigDict:
             "checkpoint_every": 500,  # steps
             "keep": 3,  # checkpoints
             "max_bad_steps": 10,  # non-finite steps in a row before the run stops
+            "watchdog": 10.0,  # times the median step until all stacks are shown; 0: never
         },
     })  # fmt: skip
 
@@ -157,6 +158,8 @@ def check(config: ConfigDict) -> None:
                 f"data.batch_size={config.data.batch_size} is not divisible by "
                 f"optim.accumulate={config.optim.accumulate}"
             )
+    if config.train.watchdog and not config.train.watchdog > 1:
+        problems.append(f"train.watchdog={config.train.watchdog} is neither 0 nor above 1")
     for name in ("objective.mask_ratio", "optim.ema"):
         if not 0 <= flat[name] < 1:
             problems.append(f"{name}={flat[name]} is not in [0, 1)")
@@ -225,8 +228,11 @@ def save(config: ConfigDict, workdir: Path) -> None:
     """Write `config.json`, whole or not at all."""
     target = workdir / "config.json"
     temporary = target.with_suffix(f".tmp{os.getpid()}")
-    temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    temporary.replace(target)
+    try:
+        temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+        temporary.replace(target)
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 def load(workdir: Path | str) -> ConfigDict:

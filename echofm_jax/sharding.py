@@ -153,6 +153,27 @@ def mean_over_devices(x: jax.Array) -> jax.Array:
     return jax.lax.pmean(x, axes) if axes else x
 
 
+def batch_share(batch_size: int, mesh: Mesh) -> tuple[int, int]:
+    """Which share of every batch this process loads, and how many shares there are.
+
+    Processes whose devices hold the same clips (`tensor` crosses hosts) load the same share.
+
+    Raises:
+      InputError: two processes hold some clips in common, but not all of theirs.
+    """
+    held: dict[int, set[int]] = {}  # process → first clips of its devices' parts
+    parts = NamedSharding(mesh, BATCH).devices_indices_map((batch_size,))
+    for device, (clips,) in parts.items():
+        held.setdefault(device.process_index, set()).add(clips.start or 0)
+    shares = sorted({tuple(sorted(clips)) for clips in held.values()})
+    if sum(map(len, shares)) != len(set().union(*held.values())):
+        raise InputError(
+            f"mesh.tensor={mesh.shape['tensor']} lays some clips on two hosts that differ in "
+            "others: make it smaller, or a multiple of a host's devices"
+        )
+    return shares.index(tuple(sorted(held[jax.process_index()]))), len(shares)
+
+
 def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """This process's part of a batch → global arrays, split over all devices."""
     sharding = NamedSharding(mesh, BATCH)
