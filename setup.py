@@ -47,8 +47,9 @@ setup(
     extras_require={
         "torch": ["torch>=2.13"],
         "tpu": ["jax[tpu]>=0.10.2"],
+        "plan": ["libtpu>=0.0.52"],  # the TPU's compiler, for `echofm plan`; needs no TPU
         "cuda12": ["jax[cuda12]>=0.10.2"],
-        "dev": ["pytest>=9.2", "ruff==0.17.*"],
+        "dev": ["libtpu>=0.0.52", "pytest>=9.2", "ruff==0.17.*"],
     },
     entry_points={"console_scripts": ["echofm = echofm_jax.cli:main"]},
 )
