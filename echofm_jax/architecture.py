@@ -20,13 +20,25 @@ class Architecture:
     decoder_depth: int = 8
     decoder_heads: int = 16
     mlp_ratio: float = 4.0
+    decoder_mlp_ratio: float = 0.0  # 0: mlp_ratio, as in the public code
     frames: int = 32
     size: int = 224
     tubelet: int = 4
     patch: int = 16
     pred_frames: int = 8  # frames that the decoder reconstructs
     dtype: str = "float32"  # of activations; parameters, softmax, norms and losses are float32
-    remat: str = "full"  # what the backward pass recomputes: `full` (every block) or `none`
+    attention: str = "auto"  # `auto` (by platform), `plain` or `splash`: see attention.py
+    remat: str = "full"  # what the backward pass recomputes: `full`, `dots` or `none` (remat.py)
+
+    @property
+    def hidden(self) -> int:
+        """Hidden units of the encoder's and the projector's MLPs."""
+        return int(self.width * self.mlp_ratio)
+
+    @property
+    def decoder_hidden(self) -> int:
+        """Hidden units of the decoder's MLPs."""
+        return int(self.decoder_width * (self.decoder_mlp_ratio or self.mlp_ratio))
 
     @property
     def grid(self) -> int:

@@ -2,9 +2,11 @@
 
 Beside the state lies `data`: the loader's position and a fingerprint of every array. Orbax makes
 a checkpoint visible only when all of it is on disk; the fingerprint tells damage that came later.
+With several hosts, host 0 says which steps there are, and all must have read their part.
 """
 
 import errno
+import json
 import logging
 import shutil
 import threading
@@ -14,12 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
+from echofm_jax.distributed import agree, gather
 from echofm_jax.errors import InputError
 
 policies = ocp.checkpoint_managers
 log = logging.getLogger(__name__)
 MARGIN = 50e6  # bytes, for everything that is not an array
+SEEN = 100  # of the newest checkpoints, looked at for a whole one
 
 
 class Checkpoints:
@@ -65,31 +70,46 @@ class Checkpoints:
 
         A damaged one is named, set aside as `damaged-STEP`, and the one before is tried.
         """
-        for step in sorted(self.manager.all_steps(), reverse=True):
-            try:
-                found = self.manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
-                    ),
-                )
-                state, data = found["state"], found["data"]
-                if fingerprint(state) != data["fingerprint"]:
-                    raise ValueError("its arrays are not those that were saved")
-            except Exception as error:  # whatever a damaged file makes a reader raise
-                self._set_aside(step, error)
-                continue
-            return state, data["position"]
+        for step in self._steps():
+            state, data, problem = self._read(step, abstract)
+            problem = agree(problem)
+            # A fingerprint is computed by all devices together, so only when all hosts have read.
+            if not problem and fingerprint(state) != data["fingerprint"]:
+                problem = "its arrays are not those that were saved"
+            if not problem:
+                return state, data["position"]
+            self._set_aside(step, problem)
         return None
 
-    def _set_aside(self, step: int, error: Exception) -> None:
-        damaged = self.folder / f"damaged-{step}"
-        while damaged.exists():
-            damaged = damaged.with_name(damaged.name + "-again")
-        (self.folder / str(step)).rename(damaged)
+    def _steps(self) -> list[int]:
+        """The steps that host 0 sees, newest first: a network file system may show each its own."""
+        newest = sorted(self.manager.all_steps(), reverse=True)[:SEEN]
+        return json.loads(gather(json.dumps(newest))[0])
+
+    def _read(self, step: int, abstract: dict) -> tuple[dict, dict, str]:
+        """This host's part of a checkpoint, or why it cannot be read.
+
+        Without the manager: its `restore` waits for all hosts, also for one that failed.
+        """
+        folder = epath.Path(self.folder) / str(step)
+        try:
+            state = ocp.StandardCheckpointHandler().restore(
+                folder / "state", args=ocp.args.StandardRestore(abstract)
+            )
+            data = ocp.JsonCheckpointHandler().restore(folder / "data")
+            return state, {"position": data["position"], "fingerprint": data["fingerprint"]}, ""
+        except Exception as error:  # whatever a damaged file makes a reader raise
+            return {}, {}, " ".join(str(error).split())[:200] or type(error).__name__
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        if jax.process_index() == 0:
+            damaged = self.folder / f"damaged-{step}"
+            while damaged.exists():
+                damaged = damaged.with_name(damaged.name + "-again")
+            (self.folder / str(step)).rename(damaged)
+            log.warning("checkpoint %d is damaged (%s): kept as %s", step, reason, damaged.name)
+        gather("")  # it is gone for all
         self.manager.reload()
-        reason = " ".join(str(error).split())[:200]
-        log.warning("checkpoint %d is damaged (%s): kept as %s", step, reason, damaged.name)
 
     def finish(self) -> None:
         """Wait until every save is on disk."""
@@ -150,7 +170,10 @@ def _sums(state: dict) -> dict:
 
 
 def load_params(workdir: Path | str, step: int | None = None) -> tuple[dict, int]:
-    """Parameters of a workdir's newest whole checkpoint (or of `step`) as numpy, and the step."""
+    """Parameters of a workdir's newest whole checkpoint (or of `step`) as numpy, and the step.
+
+    Where the run keeps their moving average, it is the average that is read.
+    """
     folder = Path(workdir).absolute() / "checkpoints"
     steps = ocp.path.step.checkpoint_steps(folder) if folder.is_dir() else []
     if step is not None and step not in steps:
@@ -167,14 +190,16 @@ def load_params(workdir: Path | str, step: int | None = None) -> tuple[dict, int
 def _read_params(folder: Path, step: int) -> dict:
     handlers = {"state": ocp.PyTreeCheckpointHandler(), "data": ocp.JsonCheckpointHandler()}
     with ocp.CheckpointManager(folder, item_handlers=handlers) as manager:
-        wanted = {"params": manager.item_metadata(step)["state"].tree["params"]}
+        tree = manager.item_metadata(step)["state"].tree
+        name = "ema" if "ema" in tree else "params"
+        wanted = {name: tree[name]}
         as_numpy = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
         state = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
         found = manager.restore(
             step, args=ocp.args.Composite(state=state, data=ocp.args.JsonRestore())
         )
     expected = found["data"]["fingerprint"]
-    for name, value in fingerprint({"params": found["state"]["params"]}).items():
-        if expected[name] != value:
-            raise ValueError(f"{name} is not what was saved")
-    return found["state"]["params"]
+    for path, value in fingerprint({name: found["state"][name]}).items():
+        if expected[path] != value:
+            raise ValueError(f"{path} is not what was saved")
+    return found["state"][name]

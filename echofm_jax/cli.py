@@ -1,13 +1,15 @@
 """`echofm COMMAND ...`: finds the command's module, imports only that, and sets the exit status.
 
-0 done; 2 the user's input is wrong (one line on standard error); 1 our fault (traceback).
+0 done; 2 the user's input is wrong (one line on standard error); 1 our fault (traceback);
+75 stopped with everything saved, or a host was lost: start the same command again; 130 Ctrl-C.
 """
 
 import importlib
 import sys
+import time
 from collections.abc import Sequence
 
-from echofm_jax.errors import InputError
+from echofm_jax.errors import InputError, TryAgain
 
 # command: (module with main(argv), what it does)
 COMMANDS = {
@@ -20,6 +22,7 @@ COMMANDS = {
     "import": ("echofm_jax.import_weights", "official-layout PyTorch weights -> a workdir"),
     "bench": ("echofm_jax.bench", "step, loader and start-up benchmarks as JSON"),
 }
+began = time.monotonic()  # when the command did that runs
 
 
 def usage() -> str:
@@ -53,11 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(command: str, argv: Sequence[str]) -> int:
     """Import the command's module and run its `main(argv)`; also used by `python -m`."""
+    global began
+    began = time.monotonic()
     try:
         return importlib.import_module(COMMANDS[command][0]).main(list(argv)) or 0
-    except InputError as error:
+    except (InputError, TryAgain) as error:
         print(f"echofm {command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return error.status
     except KeyboardInterrupt:
         print(f"echofm {command}: interrupted", file=sys.stderr)
         return 130

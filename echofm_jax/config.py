@@ -15,10 +15,12 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from echofm_jax import remat
 from echofm_jax.architecture import Architecture
 from echofm_jax.errors import InputError
 from echofm_jax.masking import KINDS
 from echofm_jax.objective import Objective
+from echofm_jax.sharding import PRESETS
 
 MODELS = {
     "vit_s": {"width": 384, "depth": 12, "heads": 6,
@@ -26,6 +28,10 @@ MODELS = {
     "vit_b": {"width": 768, "depth": 12, "heads": 12},
     "vit_l": {"width": 1024, "depth": 24, "heads": 16},
     "vit_h": {"width": 1280, "depth": 32, "heads": 16, "patch": 14},
+    "vit_g": {"width": 1408, "depth": 40, "heads": 16, "patch": 14,
+              "mlp_ratio": 6144 / 1408, "decoder_mlp_ratio": 4.0},
+    "vit_e": {"width": 1792, "depth": 56, "heads": 16, "patch": 14,
+              "mlp_ratio": 15360 / 1792, "decoder_mlp_ratio": 4.0},
 }  # fmt: skip
 OBJECTIVES = {
     "official": {},  # pixel prior and distillation: the public implementation
@@ -33,10 +39,13 @@ OBJECTIVES = {
 }
 CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
-    "model.remat": ("full", "none"),
+    "model.attention": ("auto", "plain", "splash"),
+    "model.remat": remat.KINDS,
     "objective.prior": ("pixel", "embedding"),
     "objective.masking": KINDS,
-    "mesh.preset": ("dp", "fsdp"),
+    "mesh.preset": tuple(PRESETS),
+    "optim.moments_dtype": ("float32", "bfloat16"),
+    "optim.reduce_dtype": ("float32", "bfloat16"),
 }
 
 
@@ -62,6 +71,9 @@ def default_config(model: str, variant: str) -> ConfigDict:
             "weight_decay": 0.05,
             "clip_norm": 0.02,
             "accumulate": 1,  # microbatches per update
+            "ema": 0.0,  # decay of the parameters' moving average; 0: none is kept
+            "moments_dtype": "float32",  # of Adam's moments at rest
+            "reduce_dtype": "float32",  # in which gradients cross chips
         },
         "mesh": {  # slice × data × fsdp × tensor; data takes the devices that the others leave
             "preset": "dp",
@@ -74,6 +86,7 @@ def default_config(model: str, variant: str) -> ConfigDict:
             "checkpoint_every": 500,  # steps
             "keep": 3,  # checkpoints
             "max_bad_steps": 10,  # non-finite steps in a row before the run stops
+            "watchdog": 10.0,  # times the median step until all stacks are shown; 0: never
         },
     })  # fmt: skip
 
@@ -139,15 +152,36 @@ def check(config: ConfigDict) -> None:
     problems += [f"{name}={flat[name]} must be at least 1" for name in positive if flat[name] < 1]
     if not problems:
         problems += architecture(config).problems()
+        problems += unused_axes(config)
         if config.data.batch_size % config.optim.accumulate:
             problems.append(
                 f"data.batch_size={config.data.batch_size} is not divisible by "
                 f"optim.accumulate={config.optim.accumulate}"
             )
-    if not 0 <= config.objective.mask_ratio < 1:
-        problems.append(f"objective.mask_ratio={config.objective.mask_ratio} is not in [0, 1)")
+    if config.train.watchdog and not config.train.watchdog > 1:
+        problems.append(f"train.watchdog={config.train.watchdog} is neither 0 nor above 1")
+    for name in ("objective.mask_ratio", "optim.ema"):
+        if not 0 <= flat[name] < 1:
+            problems.append(f"{name}={flat[name]} is not in [0, 1)")
     if problems:
         raise InputError(f"config: {'; '.join(problems)}")
+
+
+def unused_axes(config: ConfigDict) -> list[str]:
+    """Mesh axes that the preset has no use for, and heads that cannot be split."""
+    mesh, model = config.mesh, config.model
+    used = set(PRESETS[mesh.preset].values())
+    problems = [
+        f"mesh.{axis}={mesh[axis]} splits nothing with mesh.preset={mesh.preset}: choose "
+        f"{' or '.join(name for name, axes in PRESETS.items() if axis in axes.values())}"
+        for axis in ("fsdp", "tensor")
+        if mesh[axis] > 1 and axis not in used
+    ]
+    return problems + [
+        f"mesh.tensor={mesh.tensor} does not divide model.{name}={model[name]}"
+        for name in ("heads", "decoder_heads")
+        if model[name] % mesh.tensor
+    ]
 
 
 def architecture(config: ConfigDict) -> Architecture:
@@ -194,15 +228,19 @@ def save(config: ConfigDict, workdir: Path) -> None:
     """Write `config.json`, whole or not at all."""
     target = workdir / "config.json"
     temporary = target.with_suffix(f".tmp{os.getpid()}")
-    temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    temporary.replace(target)
+    try:
+        temporary.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+        temporary.replace(target)
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 def load(workdir: Path | str) -> ConfigDict:
     """The config of a workdir."""
     path = Path(workdir) / "config.json"
     try:
-        config = ConfigDict(json.loads(path.read_text()))
+        config = default_config("vit_l", "official").lock()  # for fields that came later
+        config.update(json.loads(path.read_text()))
         check(config)
         return config
     except OSError:
@@ -215,13 +253,22 @@ def load(workdir: Path | str) -> ConfigDict:
 
 
 def refuse_other_model(config: ConfigDict, known: ConfigDict, workdir: Path) -> None:
-    """A workdir belongs to one model; anything else may change between runs."""
+    """A workdir belongs to one model and one kind of state; all else may change between runs."""
     mine, theirs = leaves(config.model), leaves(known.model)
-    runtime = ("dtype", "remat")  # how it is computed, not what it is
+    runtime = ("dtype", "attention", "remat")  # how it is computed, not what it is
     different = [
         f"model.{name}={mine[name]} (the workdir has {theirs.get(name)})"
         for name in mine
         if name not in runtime and mine[name] != theirs.get(name)
+    ]
+    kind = {  # what a checkpoint holds
+        "optim.moments_dtype": lambda c: c.optim.moments_dtype,
+        "optim.ema > 0": lambda c: c.optim.ema > 0,
+    }
+    different += [
+        f"{name} is {of(config)} (the workdir has {of(known)})"
+        for name, of in kind.items()
+        if of(config) != of(known)
     ]
     if different:
         raise InputError(

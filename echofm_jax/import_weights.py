@@ -120,8 +120,13 @@ def save_step_0(params: dict, config: "ConfigDict", workdir: Path) -> None:
     from echofm_jax.step import state_from_params
 
     optim = config.optim
-    optimizer = adamw(lambda step: 0.0, clip_norm=optim.clip_norm, weight_decay=optim.weight_decay)
-    state = jax.jit(state_from_params, static_argnums=1)(params, optimizer)
+    optimizer = adamw(
+        lambda step: 0.0,
+        clip_norm=optim.clip_norm,
+        weight_decay=optim.weight_decay,
+        moments_dtype=optim.moments_dtype,
+    )
+    state = jax.jit(state_from_params, static_argnums=(1, 2))(params, optimizer, optim.ema)
     unread = grain.experimental.ElasticIterator(
         grain.MapDataset.range(1), 1, grain.sharding.ShardOptions(0, 1)
     )

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from echofm_jax.patches import normalise_patches, to_unit, with_channels
+from echofm_jax.sharding import mean_over_devices
 
 POOLED = 32  # side of the pixel prior's pooled frames
 
@@ -78,7 +79,8 @@ def periodic_contrast(similarity: jax.Array, prior: jax.Array, *, margin: float)
     hardest_negative = jnp.where(negative, similarity, -jnp.inf).max(-1)
     gap = jnp.where(valid, hardest_negative, 0) - jnp.where(valid, hardest_positive, 0)
     hinge = jnp.where(valid, jax.nn.relu(gap + margin), 0)
-    count = jnp.maximum(valid.sum(), 1)
+    count = mean_over_devices(valid.sum().astype(jnp.float32))
+    count = jnp.where(count > 0, count, 1)
     return Contrast(hinge.sum() / count, (hinge > 0).sum() / count)
 
 

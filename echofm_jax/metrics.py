@@ -1,21 +1,14 @@
 """What a run says: one line of JSON per logged step, TensorBoard events, a progress line."""
 
-import collections
 import json
-import logging
 import os
 import sys
 import time
 from pathlib import Path
 
-import jax
-from ml_collections import ConfigDict
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from echofm_jax import perf
-
-log = logging.getLogger(__name__)
 SHOWN = ("loss", "recon", "triplet", "cycle", "grad_norm")
 
 
@@ -73,7 +66,12 @@ class Progress:
     def update(self, step: int, values: dict[str, float]) -> None:
         """Show a step's values."""
         text = ", ".join(f"{name} {values[name]:.4g}" for name in SHOWN)
-        text += f", {values['clips_per_s']:.3g} clips/s, MFU {values['mfu']:.1%}"
+        text += (
+            f", {values['clips_per_s']:.3g} clips/s, {values['clips_per_s_per_chip']:.3g} a chip"
+        )
+        text += f", MFU {values['mfu']:.1%}, goodput {values['goodput']:.1%}"
+        if "hbm_gb" in values:
+            text += f", HBM {values['hbm_gb']:.3g} GB, at most {values['hbm_peak_gb']:.3g}"
         if values["skipped"]:
             text += f", {values['skipped']:.0f} skipped"
         if self.bar is not None:
@@ -88,69 +86,3 @@ class Progress:
         """End the bar's line."""
         if self.bar is not None:
             self.bar.close()
-
-
-class Report:
-    """Turns device metrics into log lines one window late, so that no step waits for a fetch."""
-
-    def __init__(
-        self, config: ConfigDict, workdir: Path, start: int, steps: int, schedule, flops: float
-    ):
-        self.every, self.batch_size = config.train.log_every, config.data.batch_size
-        self.limit, self.schedule, self.flops = config.train.max_bad_steps, schedule, flops
-        self.peak, source = perf.peak_flops()
-        log.info("MFU against %.3g TFLOP/s (%s)", self.peak / 1e12, source)
-        self.writer, self.progress = MetricWriter(workdir, start), Progress(start, steps)
-        self.steps, self.since, self.counted = steps, time.monotonic(), start
-        self.pending: tuple[int, dict, float] | None = None
-        self.ahead: collections.deque[jax.Array] = collections.deque()
-        self.pace = 0.0
-        self.diverged = ""
-
-    def log(self, step: int, metrics: dict) -> None:
-        """Take a step's metrics; write those of the window before.
-
-        The host is held to two steps ahead of the devices, so that its clock tells their pace.
-        """
-        self.ahead.append(metrics["loss"])
-        if len(self.ahead) > 2:
-            self.ahead.popleft().block_until_ready()
-        if step % self.every and step != self.steps:
-            return
-        self._flush(step)
-        self.pending = (step, metrics)
-
-    def _flush(self, now_at: int) -> None:
-        """Write the pending metrics; `now_at` is the last step that was started."""
-        if self.pending is None:
-            return
-        step, metrics = self.pending
-        self.pending = None
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        now = time.monotonic()
-        if now_at > self.counted:
-            self.pace = (now_at - self.counted) / (now - self.since)  # steps per second
-        self.counted, self.since = now_at, now
-        values |= {
-            "lr": float(self.schedule(step - 1)),
-            "clips_per_s": self.pace * self.batch_size,
-            "mfu": self.pace * self.flops / self.peak,
-        }
-        self.writer.write(step, values)
-        self.progress.update(step, values)
-        if values["bad_in_a_row"] >= self.limit:
-            self.diverged = (
-                f"training diverged: {values['bad_in_a_row']:.0f} steps in a row were not finite, "
-                f"up to step {step}: the checkpoints hold the last good parameters; lower "
-                "optim.blr or look at the data, then run again"
-            )
-
-    def __enter__(self) -> "Report":
-        """Close when the loop ends, however it ends."""
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
-        if self.pending is not None and error is None:
-            self._flush(self.pending[0])
-        self.writer.close()
-        self.progress.close()

@@ -5,6 +5,7 @@ What a training loop needs to know of an objective is this file: how its paramet
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 
@@ -37,10 +38,17 @@ class Objective:
 
 
 def loss_and_metrics(
-    params: dict, batch: dict[str, jax.Array], arch: Architecture, objective: Objective
+    params: dict,
+    batch: dict[str, jax.Array],
+    arch: Architecture,
+    objective: Objective,
+    at_use: Callable | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Batch {clip [B, T, H, W(, C)], noise [B, ...]} → (total loss, {term: scalar float32})."""
-    model = bind(arch, params)
+    """Batch {clip [B, T, H, W(, C)], noise [B, ...]} → (total loss, {term: scalar float32}).
+
+    `at_use` is `model.bind`'s.
+    """
+    model = bind(arch, params, at_use)
     clips = with_channels(batch["clip"])
     visible, masked = split_tokens(
         batch["noise"], objective.masking, arch.steps, objective.mask_ratio

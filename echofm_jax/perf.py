@@ -33,20 +33,20 @@ def forward_flops(arch: Architecture, objective: Objective, channels: int = 1) -
         kept = num_kept(arch.tokens, objective.mask_ratio)
     masked, d, dd = arch.tokens - kept, arch.width, arch.decoder_width
 
-    def block(queries: int, keys: int, width: int) -> float:
-        hidden = int(width * arch.mlp_ratio)
+    def block(queries: int, keys: int, width: int, hidden: int) -> float:
         dense = 2 * queries * width * width + 2 * keys * width * width
         return 2 * (dense + 2 * queries * keys * width + 2 * queries * width * hidden)
 
     pixels, pred = arch.tubelet * arch.patch**2, arch.pred_tubelet * arch.patch**2 * CHANNELS
     return (
         2 * kept * pixels * channels * d
-        + arch.depth * block(kept + 1, kept + 1, d)
+        + arch.depth * block(kept + 1, kept + 1, d, arch.hidden)
         + 4 * kept * d * d  # projector: keys and values of all tokens, the rest for its CLS only
-        + arch.steps * 2 * d * (2 * d + 2 * int(d * arch.mlp_ratio))
+        + arch.steps * 2 * d * (2 * d + 2 * arch.hidden)
         + 2 * kept * d * dd
-        + (arch.decoder_depth - 1) * block(arch.tokens + 1, arch.tokens + 1, dd)
-        + block(masked, arch.tokens + 1, dd)
+        + (arch.decoder_depth - 1)
+        * block(arch.tokens + 1, arch.tokens + 1, dd, arch.decoder_hidden)
+        + block(masked, arch.tokens + 1, dd, arch.decoder_hidden)
         + 2 * masked * dd * pred
     )
 

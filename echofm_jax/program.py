@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from echofm_jax import config as configs
 from echofm_jax.architecture import Architecture
+from echofm_jax.gradient import Exchange
 from echofm_jax.masking import noise_shape
 from echofm_jax.objective import Objective
 from echofm_jax.optimizer import adamw, learning_rate
@@ -33,7 +34,8 @@ class Program:
     recipe: configs.Recipe
     schedule: Callable  # finished updates → learning rate
     optimizer: optax.GradientTransformation
-    microbatches: int
+    exchange: Exchange
+    ema: float
     state: State  # of jax.ShapeDtypeStruct, with shardings
     batch: Batch  # the same; `clip` and `noise` of the global batch
 
@@ -44,9 +46,8 @@ class Program:
 
     def init(self, key: jax.Array) -> State:
         """A fresh state, every array created where it belongs."""
-        create = functools.partial(init_state, self.arch, self.optimizer)
-        with jax.set_mesh(self.mesh):
-            return jax.jit(create, out_shardings=self.shardings)(key)
+        create = functools.partial(init_state, self.arch, self.optimizer, ema=self.ema)
+        return jax.jit(create, out_shardings=self.shardings)(key)
 
     def lower(self) -> jax.stages.Lowered:
         """The update (state, batch) → (state, metrics), lowered for the mesh's devices.
@@ -58,12 +59,11 @@ class Program:
             arch=self.arch,
             objective=self.objective,
             optimizer=self.optimizer,
-            microbatches=self.microbatches,
+            ema=self.ema,
+            exchange=self.exchange,
         )
-        with jax.set_mesh(self.mesh):
-            return jax.jit(update, donate_argnums=0, out_shardings=(self.shardings, None)).lower(
-                self.state, self.batch
-            )
+        update = jax.jit(update, donate_argnums=0, out_shardings=(self.shardings, None))
+        return update.lower(self.state, self.batch)
 
 
 def build(config: ConfigDict, mesh: Mesh, train_records: int, *, colour: bool = False) -> Program:
@@ -85,8 +85,12 @@ def build(config: ConfigDict, mesh: Mesh, train_records: int, *, colour: bool = 
         learning_rate, peak=recipe.peak_lr, minimum=config.optim.min_lr,
         warmup=recipe.warmup_steps, epochs=recipe.steps,
     )  # fmt: skip
+    optim = config.optim
     optimizer = adamw(
-        schedule, clip_norm=config.optim.clip_norm, weight_decay=config.optim.weight_decay
+        schedule,
+        clip_norm=optim.clip_norm,
+        weight_decay=optim.weight_decay,
+        moments_dtype=optim.moments_dtype,
     )
     return Program(
         mesh=mesh,
@@ -95,8 +99,15 @@ def build(config: ConfigDict, mesh: Mesh, train_records: int, *, colour: bool = 
         recipe=recipe,
         schedule=schedule,
         optimizer=optimizer,
-        microbatches=config.optim.accumulate,
-        state=abstract_state(arch, optimizer, mesh, config.mesh.preset),
+        exchange=Exchange(
+            mesh=mesh,
+            preset=config.mesh.preset,
+            compute_dtype=arch.dtype,
+            reduce_dtype=optim.reduce_dtype,
+            microbatches=optim.accumulate,
+        ),
+        ema=optim.ema,
+        state=abstract_state(arch, optimizer, mesh, config.mesh.preset, optim.ema),
         batch=abstract_batch(config.data.batch_size, arch, objective, mesh, colour),
     )
 

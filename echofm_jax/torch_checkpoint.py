@@ -108,6 +108,9 @@ def infer_architecture(state: Mapping[str, np.ndarray], arguments: Mapping) -> A
     try:
         width, _, tubelet, patch, _ = state["patch_embed.proj.weight"].shape
         steps = state["pos_embed_temporal"].shape[1]
+        ratio = len(state["blocks.0.mlp.fc1.weight"]) / width
+        decoder_width = len(state["decoder_embed.weight"])
+        decoder_ratio = len(state["decoder_blocks.0.mlp.fc1.weight"]) / decoder_width
         arch = Architecture(
             size=math.isqrt(state["pos_embed_spatial"].shape[1]) * patch,
             patch=patch,
@@ -116,8 +119,9 @@ def infer_architecture(state: Mapping[str, np.ndarray], arguments: Mapping) -> A
             width=width,
             depth=_count_blocks(state, "blocks"),
             heads=arguments.get("num_heads") or HEADS.get(width, 0),
-            mlp_ratio=len(state["blocks.0.mlp.fc1.weight"]) / width,
-            decoder_width=len(state["decoder_embed.weight"]),
+            mlp_ratio=ratio,
+            decoder_mlp_ratio=0.0 if decoder_ratio == ratio else decoder_ratio,
+            decoder_width=decoder_width,
             decoder_depth=_count_blocks(state, "decoder_blocks"),
             decoder_heads=arguments.get("decoder_num_heads") or DECODER_HEADS,
             pred_frames=len(state["decoder_pred.weight"]) // (patch**2 * 3) * steps,

@@ -181,6 +181,8 @@ def to_arguments(arch: Mapping, objective: Mapping) -> dict:
     arguments |= {theirs: objective[ours] for theirs, ours in OBJECTIVE_ARGS.items()}
     priors = {ours: theirs for theirs, ours in PRIORS.items()}
     arguments["phase_prior"] = priors[arguments["phase_prior"]]
+    if arch.get("decoder_mlp_ratio"):  # not in the public code, which refuses what it cannot build
+        arguments["decoder_mlp_ratio"] = arch["decoder_mlp_ratio"]
     return arguments | {"in_chans": 3, "sep_pos_embed": True, "cls_embed": True}
 
 
@@ -223,9 +225,9 @@ def _check(state: Mapping[str, np.ndarray], arch: Architecture) -> None:
 def _sizes(arch: Architecture) -> dict[str, int]:
     return {
         "D": arch.width,
-        "M": int(arch.width * arch.mlp_ratio),
+        "M": arch.hidden,
         "Dd": arch.decoder_width,
-        "Md": int(arch.decoder_width * arch.mlp_ratio),
+        "Md": arch.decoder_hidden,
         "L": arch.positions,
         "t": arch.steps,
         "u": arch.tubelet,

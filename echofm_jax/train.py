@@ -3,7 +3,8 @@
     echofm train --config=configs/smoke.py --workdir=runs/smoke --config.data.dir=DATA
 
 Run again with the same workdir it resumes, and needs no config. SIGTERM or Ctrl-C finishes the
-step, saves and stops; after `kill -9` the last whole checkpoint is taken.
+step, saves and stops; after `kill -9` the last whole checkpoint is taken. On several hosts the
+same command runs on each (see `distributed.py`); if one stops, all do.
 """
 
 import argparse
@@ -22,23 +23,30 @@ from data_pipelines.loader import LoaderConfig, make_loader
 from echofm_jax import cli, perf
 from echofm_jax import config as configs
 from echofm_jax.checkpoint import Checkpoints
+from echofm_jax.compile_cache import keep_compiled, watch_cache
+from echofm_jax.distributed import cluster, introduce
 from echofm_jax.errors import InputError
+from echofm_jax.goodput import Goodput
 from echofm_jax.host_memory import return_free_memory
-from echofm_jax.metrics import Report
 from echofm_jax.preemption import StopSignals
+from echofm_jax.profiling import Profiler, parse_window, refuse_window
 from echofm_jax.program import build
-from echofm_jax.sharding import make_mesh, place_batch
+from echofm_jax.report import Report
+from echofm_jax.sharding import batch_share, make_mesh, place_batch
+from echofm_jax.watchdog import Watchdog
+from echofm_jax.workdir import open_workdir
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command; returns the exit status (128 + signal number after an orderly stop)."""
+    """The command; returns the exit status: 75 if it is to be started again, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
         "echofm train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", help="FILE.py[:variant]; without it the workdir's own")
     parser.add_argument("--workdir", required=True, type=Path)
+    parser.add_argument("--profile", metavar="START:STOP", help="trace these steps, for XProf")
     args, overrides = parser.parse_known_args(argv)
     for extra in overrides:
         if not extra.startswith("--config."):
@@ -46,7 +54,9 @@ def main(argv: Sequence[str]) -> int:
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("echofm_jax").setLevel(logging.INFO)
     config = choose_config(args.config, overrides, args.workdir)
-    return train(config, args.workdir)
+    window = parse_window(args.profile) if args.profile else range(0)
+    with cluster(), Goodput(cli.began) as goodput:
+        return train(config, args.workdir, goodput, window)
 
 
 def choose_config(spec: str | None, overrides: Sequence[str], workdir: Path) -> ConfigDict:
@@ -55,14 +65,15 @@ def choose_config(spec: str | None, overrides: Sequence[str], workdir: Path) -> 
     if spec is None:
         if known is None:
             raise InputError(f"nothing to resume in {workdir}: give --config=FILE.py")
-        return configs.override(known, overrides)
-    config = configs.parse(overrides, spec)
+        config = configs.override(known.copy_and_resolve_references(), overrides)
+    else:
+        config = configs.parse(overrides, spec)
     if known is not None:
         configs.refuse_other_model(config, known, workdir)
     return config
 
 
-def train(config: ConfigDict, workdir: Path) -> int:
+def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = range(0)) -> int:
     """Train to the recipe's last step, from wherever the workdir stands."""
     # ---- mesh and data ---------------------------------------------------------------------
     axes = config.mesh
@@ -70,27 +81,19 @@ def train(config: ConfigDict, workdir: Path) -> int:
     if not config.data.dir:
         raise InputError("no data: give --config.data.dir=DIR, what `echofm ingest` wrote")
     info = shards.dataset_info(config.data.dir)
-    loader = make_loader(
-        loader_config(config),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
     program = build(config, mesh, info.records["train"], colour=info.colour)
     recipe = program.recipe
+    share, shares = batch_share(config.data.batch_size, mesh)
+    loader = make_loader(loader_config(config), process_index=share, process_count=shares)
+    refuse_window(profile, recipe.steps)
     # ---- workdir ---------------------------------------------------------------------------
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
+    open_workdir(workdir)
+    if jax.process_index() == 0:
         configs.save(config, workdir)
-        checkpoints = Checkpoints(
-            workdir, every=config.train.checkpoint_every, keep=config.train.keep
-        )
-    except OSError as error:
-        raise InputError(
-            f"cannot write to workdir {workdir}: {error.strerror}; choose another --workdir"
-        ) from error
+    keep_compiled(workdir / "compile_cache")
+    checkpoints = Checkpoints(workdir, every=config.train.checkpoint_every, keep=config.train.keep)
+    introduce(mesh)
     log.info("%s\n%s", config, recipe)
-    axes = " × ".join(f"{size} {name}" for name, size in mesh.shape.items())
-    log.info("mesh: %s, on %s", axes, jax.devices()[0].device_kind)
     # ---- state -----------------------------------------------------------------------------
     restored = checkpoints.restore(program.state)
     if restored is None:
@@ -105,30 +108,44 @@ def train(config: ConfigDict, workdir: Path) -> int:
         )
         return 0
     log.info("starting from step %d%s", start, "" if restored else " (fresh)")
+    goodput.open(workdir, start, write=jax.process_index() == 0)
     # ---- step ------------------------------------------------------------------------------
     batch = place_batch(next_batch(loader), mesh)
     began = time.monotonic()
-    update = program.lower().compile()
+    with watch_cache() as hits, goodput.time("compile"):
+        update = program.lower().compile()
     return_free_memory()
-    log.info("compiled in %.1f s", time.monotonic() - began)
+    found = "found in" if hits else "not yet in"
+    place = jax.config.jax_compilation_cache_dir
+    log.info("compiled in %.1f s, %s the cache %s", time.monotonic() - began, found, place)
     flops = config.data.batch_size * perf.step_flops(program.arch, program.objective)
     # ---- loop. The order matters: the loader's position is saved before its next batch. ------
-    report = Report(config, workdir, start, recipe.steps, program.schedule, flops)
-    with report, StopSignals() as stop:
+    watchdog = Watchdog(goodput, config.train.watchdog, jax.process_index())
+    report = Report(
+        config, workdir, start, recipe.steps, program.schedule, flops, goodput, watchdog
+    )
+    profiler = Profiler(profile, workdir, goodput)
+    with watchdog, report, profiler, StopSignals() as stop:
         for step in range(start + 1, recipe.steps + 1):
-            state, metrics = update(state, batch)
-            last = step == recipe.steps or stop.received is not None
-            checkpoints.save(step, state, loader.get_state(), force=last)
+            with goodput.time("step"), profiler.step(step):
+                state, metrics = update(state, batch)
+            goodput.running(metrics["loss"])
+            last = stop.due(step) or step == recipe.steps
+            with goodput.time("checkpoint"):
+                checkpoints.save(step, state, loader.get_state(), force=last)
             report.log(step, metrics)
             if last or report.diverged:
                 break
-            batch = place_batch(next_batch(loader), mesh)
-    checkpoints.finish()
+            with goodput.time("data_wait"):
+                batch = place_batch(next_batch(loader), mesh)
+    with goodput.time("checkpoint"):
+        checkpoints.finish()
     if report.diverged:
         raise InputError(report.diverged)
-    if stop.received is not None and step < recipe.steps:
+    if step < recipe.steps:
         log.info("stopped at step %d: run the same command to continue", step)
-        return 128 + stop.received
+        return stop.status
+    goodput.finished = True
     log.info("trained %d steps: next `echofm evaluate --workdir=%s`", step, workdir)
     return 0
 

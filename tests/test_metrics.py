@@ -3,15 +3,12 @@
 import json
 import re
 
-import jax.numpy as jnp
-import pytest
-from ml_collections import ConfigDict
-
-from echofm_jax.metrics import MetricWriter, Progress, Report, forget_after, read_metrics
+from echofm_jax.metrics import MetricWriter, Progress, forget_after, read_metrics
 
 VALUES = {
     "loss": 1.5, "recon": 1.0, "triplet": 0.2, "cycle": 0.3, "grad_norm": 12.3456,
-    "clips_per_s": 41.26, "mfu": 0.347, "skipped": 0.0, "bad_in_a_row": 0.0,
+    "clips_per_s": 41.26, "clips_per_s_per_chip": 10.315, "mfu": 0.347, "goodput": 0.912,
+    "skipped": 0.0, "bad_in_a_row": 0.0,
 }  # fmt: skip
 
 
@@ -59,13 +56,16 @@ def test_the_progress_line_shows_every_term(capsys):
     progress = Progress(start=10, total=100)
     progress.update(20, VALUES)
     progress.update(30, VALUES | {"skipped": 3.0})
+    progress.update(40, VALUES | {"hbm_gb": 6.54, "hbm_peak_gb": 7.25})
     progress.close()
     out, err = capsys.readouterr()
-    first, second = err.splitlines()
+    first, second, third = err.splitlines()
     assert out == ""
-    terms = "loss 1.5, recon 1, triplet 0.2, cycle 0.3, grad_norm 12.35, 41.3 clips/s, MFU 34.7%"
+    terms = "loss 1.5, recon 1, triplet 0.2, cycle 0.3, grad_norm 12.35, "
+    terms += "41.3 clips/s, 10.3 a chip, MFU 34.7%, goodput 91.2%"
     assert re.fullmatch(rf"step 20/100, ETA \d\d:\d\d, {re.escape(terms)}", first)
     assert re.fullmatch(rf"step 30/100, ETA .*{re.escape(terms)}, 3 skipped", second)
+    assert third.endswith(f"{terms}, HBM 6.54 GB, at most 7.25")
 
 
 def test_a_terminal_gets_a_bar(capsys, monkeypatch):
@@ -76,39 +76,3 @@ def test_a_terminal_gets_a_bar(capsys, monkeypatch):
     shown = capsys.readouterr().err
     for part in ("30/100", "loss 1.5", "41.3 clips/s", "MFU 34.7%"):
         assert part in shown
-
-
-@pytest.fixture
-def report(tmp_path):
-    config = ConfigDict({"train": {"log_every": 2, "max_bad_steps": 3}, "data": {"batch_size": 4}})
-    return Report(config, tmp_path, start=0, steps=5, schedule=lambda n: 0.5 * n, flops=1e9)
-
-
-def metrics(step: int, bad: int = 0) -> dict:
-    shown = {name: jnp.float32(step) for name in ("loss", "recon", "triplet", "cycle")}
-    return shown | {
-        "grad_norm": jnp.float32(1), "skipped": jnp.int32(bad), "bad_in_a_row": jnp.int32(bad)
-    }  # fmt: skip
-
-
-def test_a_report_writes_every_nth_step_and_the_last(report, tmp_path):
-    with report:
-        for step in range(1, 6):
-            report.log(step, metrics(step))
-        assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [2, 4]
-    rows = read_metrics(tmp_path / "metrics.jsonl")
-    assert [(row["step"], row["loss"]) for row in rows] == [(2, 2), (4, 4), (5, 5)]
-    # Step n is made with the rate after n - 1 updates.
-    assert [row["lr"] for row in rows] == [0.5, 1.5, 2.0]
-    for row in rows:
-        assert row["clips_per_s"] > 0
-        assert row["mfu"] == pytest.approx(row["clips_per_s"] / 4 * 1e9 / report.peak)
-    assert not report.diverged
-
-
-def test_a_report_says_that_training_diverged(report):
-    with report:
-        report.log(2, metrics(2, bad=2))
-        report.log(4, metrics(4, bad=4))
-        assert not report.diverged  # step 4 is still pending
-    assert "4 steps in a row were not finite, up to step 4" in report.diverged

@@ -13,6 +13,8 @@ from conftest import REPO, overrides
 
 from echofm_jax import cli
 from echofm_jax.config import load
+from echofm_jax.errors import TryAgain
+from echofm_jax.goodput import overall, read_runs
 from echofm_jax.metrics import read_metrics
 
 COMMAND = (sys.executable, "-W", "error", "-m", "echofm_jax", "train")
@@ -56,8 +58,9 @@ def uninterrupted(tmp_path_factory, tiny_data) -> Path:
     process = start(workdir, tiny_data)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    for shown in ("steps = ", "mesh: ", "ETA", "clips/s", "MFU", *LOSSES):
+    for shown in ("steps = ", "mesh 1 slice", "ETA", "clips/s", "MFU", "goodput", *LOSSES):
         assert shown in errors
+    assert "no step for" not in errors
     return workdir
 
 
@@ -74,7 +77,7 @@ def test_a_run_learns_and_describes_itself(uninterrupted):
 def test_after_kill_9_every_later_loss_is_the_same_bit_for_bit(
     moment, uninterrupted, tiny_data, tmp_path
 ):
-    workdir = tmp_path / "run"
+    workdir, began = tmp_path / "run", time.monotonic()
     process = start(workdir, tiny_data)
     folder = workdir / "checkpoints"
     moments = {
@@ -90,6 +93,24 @@ def test_after_kill_9_every_later_loss_is_the_same_bit_for_bit(
     )
     assert again.returncode == 0, again.stderr
     assert losses(workdir) == losses(uninterrupted)
+    check_goodput(workdir, time.monotonic() - began, again.stderr)
+
+
+def check_goodput(workdir: Path, passed: float, said: str) -> None:
+    """Two runs' seconds by bucket: none counted twice, only interpreters' own not counted."""
+    first, second = read_runs(workdir / "goodput.json")
+    assert first["step"] > 0 and second["step"] == 14
+    assert (first["finished"], second["finished"]) == (False, True)
+    assert second["start"] in (0, 4, 8, 12)
+    total = overall([first, second])
+    ended = second["began"] + sum(second["seconds"].values())
+    assert sum(total.values()) == pytest.approx(ended - first["began"], abs=0.01)
+    assert passed - max(5, 0.3 * passed) < sum(total.values()) < passed
+    assert total["down"] > 0
+    assert (total["repeated"] > 0) == (first["step"] > second["start"])
+    for bucket in ("init", "compile", "step", "checkpoint", "data_wait"):
+        assert second["seconds"][bucket] > 0
+    assert "all 2 runs: goodput" in said
 
 
 def test_sigterm_saves_and_the_next_run_goes_on(uninterrupted, tiny_data, tmp_path):
@@ -98,7 +119,7 @@ def test_sigterm_saves_and_the_next_run_goes_on(uninterrupted, tiny_data, tmp_pa
     wait_for(lambda: 3 in losses(workdir), process)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
-    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert process.returncode == TryAgain.status, errors
     (stopped,) = checkpoints(workdir)
     assert f"stopped at step {stopped}" in errors
     assert cli.main(["train", f"--workdir={workdir}"]) == 0
@@ -173,9 +194,24 @@ def test_wrong_configs_are_one_line_and_leave_nothing(changes, said, tiny_data, 
     assert not workdir.exists()
 
 
-def test_a_workdir_of_another_model_is_refused(uninterrupted, tiny_data, capsys):
-    assert cli.main(["train", *arguments(uninterrupted, tiny_data, model__width=64)]) == 2
-    assert "model.width=64 (the workdir has 32)" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("model.width", 64, "model.width=64 (the workdir has 32)"),
+        ("optim.moments_dtype", "bfloat16", "(the workdir has float32)"),
+        ("optim.ema", 0.99, "optim.ema > 0 is True (the workdir has False)"),
+    ],
+)
+def test_a_workdir_of_another_model_is_refused(
+    field, value, said, uninterrupted, tiny_data, capsys
+):
+    changes = {field.replace(".", "__"): value}
+    assert cli.main(["train", *arguments(uninterrupted, tiny_data, **changes)]) == 2
+    assert said in capsys.readouterr().err
+    override = f"--config.{field}={value}"  # without a file, too
+    assert cli.main(["train", f"--workdir={uninterrupted}", override]) == 2
+    assert said in capsys.readouterr().err
+    assert checkpoints(uninterrupted) == [8, 12, 14]
 
 
 def test_an_unwritable_workdir_is_refused(tiny_data, tmp_path, capsys):

@@ -40,6 +40,7 @@ class EchoFMConfig:
     depth: int = 24
     heads: int = 16
     mlp_ratio: float = 4.0
+    decoder_mlp_ratio: float = 0.0  # 0: mlp_ratio
     decoder_width: int = 512
     decoder_depth: int = 8
     decoder_heads: int = 16
@@ -164,8 +165,9 @@ class EchoFM(nn.Module):
 
         # Decoder.
         self.decoder_embed = nn.Linear(c.width, c.decoder_width)
+        ratio = c.decoder_mlp_ratio or c.mlp_ratio
         self.decoder_blocks = nn.ModuleList(
-            Block(c.decoder_width, c.decoder_heads, c.mlp_ratio) for _ in range(c.decoder_depth)
+            Block(c.decoder_width, c.decoder_heads, ratio) for _ in range(c.decoder_depth)
         )
         self.decoder_norm = nn.LayerNorm(c.decoder_width, eps=NORM_EPS)
         pixels = c.pred_frames // c.steps * c.patch**2 * 3

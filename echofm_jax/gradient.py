@@ -1,0 +1,145 @@
+"""The gradient of a batch: over its microbatches, and over the devices that share it.
+
+Over devices it is taken inside `jax.shard_map`: each device differentiates its own clips' part of
+the loss, so that what crosses chips over slice, data and fsdp is written here – its kind, its place
+and its dtype – and nothing of it is left to the partitioner. `tensor` stays the partitioner's:
+Megatron's all-reduces follow from how the kernels are split.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from echofm_jax.sharding import BATCH, only, over_tensor, partition, path_name
+
+BATCH_AXES = BATCH[0]
+BLOCKS = ("blocks", "block")  # modules whose parameters are gathered one layer at a time
+
+
+def accumulate(
+    loss_fn: Callable, params: dict, batch: dict, microbatches: int
+) -> tuple[dict, dict[str, jax.Array]]:
+    """Mean gradient and metrics over `microbatches` parts, one part in memory at a time.
+
+    The sum is kept in the parameters' dtype, float32.
+    """
+    gradient = jax.grad(loss_fn, has_aux=True)
+    if microbatches == 1:
+        return gradient(params, batch)
+    # Interleaved: the parts are the same clips on any number of devices.
+    parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
+
+    def body(total, part):
+        return jax.tree.map(jnp.add, total, gradient(params, part)), None
+
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype),
+        jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], parts)),
+    )
+    total, _ = jax.lax.scan(body, zeros, parts)
+    return jax.tree.map(lambda x: x / microbatches, total)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """How devices share parameters and sum gradients."""
+
+    mesh: Mesh
+    preset: str  # of sharding.PRESETS
+    compute_dtype: str  # of blocks' kernels, which travel in it
+    reduce_dtype: str  # of gradients that cross chips
+    microbatches: int
+
+    def gradient(self, loss_fn: Callable, params: dict, batch: dict) -> tuple[dict, dict]:
+        """Mean gradient, sharded as the parameters are, and mean metrics of a global batch.
+
+        `loss_fn(params, batch, at_use)` → (loss, metrics), means over the clips it is given; it
+        calls `at_use` on each block before it uses the block's parameters.
+        """
+        devices = self.mesh.size // self.mesh.shape["tensor"]
+
+        def own(params: dict, batch: dict) -> tuple[jax.Array, dict]:
+            loss, metrics = loss_fn(self.outside_blocks(params), batch, at_use=self.block)
+            return loss / devices, metrics
+
+        def local(params: dict, batch: dict) -> tuple[dict, dict]:
+            grads, metrics = accumulate(own, params, batch, self.microbatches)
+            if self.microbatches > 1:
+                grads = jax.tree.map_with_path(self.sum_once, grads)
+            return grads, jax.lax.pmean(metrics, BATCH_AXES)
+
+        specs = jax.tree.map_with_path(self.spec, params)
+        held = jax.tree.map(lambda spec: only(spec, BATCH_AXES), specs)
+        grads, metrics = jax.shard_map(
+            local,
+            mesh=self.mesh,
+            in_specs=(held, BATCH),
+            out_specs=(held, P()),
+            axis_names=set(BATCH_AXES),
+            check_vma=False,  # gradients stay a device's own until they are summed here
+        )(params, batch)
+        shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
+        return jax.lax.with_sharding_constraint(grads, shardings), metrics
+
+    def spec(self, path: tuple, x: jax.Array) -> P:
+        """How a parameter is split."""
+        return partition(path_name(path), x.shape, self.preset)
+
+    def outside_blocks(self, params: dict) -> dict:
+        """Parameters with all that is not in a block ready for use; few, so all at once."""
+
+        def one(path: tuple, x: jax.Array) -> jax.Array:
+            inside = any(key.key in BLOCKS for key in path)
+            return x if inside else self.at_use(path, x)
+
+        return jax.tree.map_with_path(one, params)
+
+    def block(self, block):
+        """A block with its parameters ready for use."""
+        return jax.tree.map_with_path(self.at_use, block)
+
+    def at_use(self, path: tuple, x: jax.Array) -> jax.Array:
+        """A device's part of a parameter → the whole, but for `tensor`; its gradient is summed.
+
+        With one microbatch it is summed over all devices here, in the backward pass, where the
+        layers before it are still to be computed; with several, only as far as the gradient must
+        be split again, and `sum_once` does the rest.
+        """
+        spec = self.spec(path, x)
+        split = spec.index("fsdp") if "fsdp" in spec else None
+        if split is None and self.microbatches > 1:
+            return x
+
+        def gather(x: jax.Array) -> jax.Array:
+            return jax.lax.all_gather(x.astype(self.compute_dtype), "fsdp", axis=split, tiled=True)
+
+        def reduce(g: jax.Array) -> jax.Array:
+            g = g.astype(self.reduce_dtype)
+            if split is not None:
+                g = jax.lax.psum_scatter(g, "fsdp", scatter_dimension=split, tiled=True)
+            if self.microbatches == 1:
+                g = jax.lax.psum(g, replicas(spec))
+            return g.astype(x.dtype)
+
+        @jax.custom_vjp
+        def use(x: jax.Array) -> jax.Array:
+            return x if split is None else over_tensor(gather, spec)(x)
+
+        use.defvjp(lambda x: (use(x), None), lambda _, g: (over_tensor(reduce, spec)(g),))
+        return use(x)
+
+    def sum_once(self, path: tuple, g: jax.Array) -> jax.Array:
+        """An accumulated gradient, summed over the devices that `at_use` left out."""
+        spec = self.spec(path, g)
+        reduce = functools.partial(jax.lax.psum, axis_name=replicas(spec))
+        return over_tensor(reduce, spec)(g.astype(self.reduce_dtype)).astype(g.dtype)
+
+
+def replicas(spec: P) -> tuple[str, ...]:
+    """The batch's mesh axes over which a parameter is not split."""
+    return tuple(axis for axis in BATCH_AXES if axis not in spec)

@@ -1,0 +1,116 @@
+"""A step that does not come is answered with every thread's stack, once; nothing else is."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from conftest import REPO
+from test_train import arguments, losses
+
+from echofm_jax import watchdog
+from echofm_jax.timeline import Timeline
+from echofm_jax.watchdog import Watchdog
+
+# `echofm train` whose main thread stands still for six seconds when it is told to.
+STALLS = """
+import signal, sys, time
+from echofm_jax import cli, watchdog
+
+def stand_still(*_):
+    time.sleep(6)
+
+watchdog.FLOOR = 2.0
+signal.signal(signal.SIGUSR1, stand_still)
+sys.exit(cli.main(["train", *sys.argv[1:]]))
+"""
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen, said: Path) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None and time.monotonic() < end, said.read_text()
+        time.sleep(0.1)
+
+
+def test_a_stalled_run_shows_where_every_thread_is(tiny_data, tmp_path):
+    script, workdir, said = tmp_path / "stalls.py", tmp_path / "run", tmp_path / "said"
+    script.write_text(STALLS)
+    settings = arguments(workdir, tiny_data, optim__steps=100_000, train__checkpoint_every=100_000)
+    command = [sys.executable, "-W", "error", str(script), *settings]
+    with said.open("w") as file:
+        process = subprocess.Popen(command, stderr=file, cwd=REPO)
+    wait_for(lambda: 20 in losses(workdir), process, said)
+    process.send_signal(signal.SIGUSR1)
+    wait_for(lambda: "the step came after" in said.read_text(), process, said)
+    process.kill()
+    process.wait()
+    said = said.read_text()
+    assert "thread MainThread:" in said and "thread watchdog:" in said
+    assert "in stand_still\n    time.sleep(6)" in said
+    assert "watchdog, host 0: no step for" in said and "usually" in said
+    assert said.count("no step for") < 4  # not at every look
+
+
+@pytest.fixture
+def stalled(monkeypatch):
+    """A timeline three steps on, and a watchdog that is quickly alarmed."""
+    monkeypatch.setattr(watchdog, "FLOOR", 0.05)
+    timeline = Timeline()
+    for _ in range(3):
+        timeline.running(jax.device_put(np.float32(0)))
+        timeline.drain()
+    yield timeline
+    timeline.stop_watching()
+
+
+def looks(timeline: Timeline, factor: float, bucket: str) -> None:
+    with timeline.time(bucket), Watchdog(timeline, factor):
+        time.sleep(1)
+
+
+def test_a_wait_for_data_is_an_alarm(stalled, capsys):
+    looks(stalled, 10.0, "data_wait")
+    assert capsys.readouterr().err.count("; in: data wait\nthread ") == 1
+
+
+@pytest.mark.parametrize(
+    ("factor", "bucket"), [(10.0, "checkpoint"), (10.0, "compile"), (0, "step")]
+)
+def test_saving_compiling_and_a_watchdog_that_is_off_are_none(factor, bucket, stalled, capsys):
+    stalled.running(jax.device_put(np.float32(0)))
+    stalled.drain()
+    looks(stalled, factor, bucket)
+    assert capsys.readouterr().err == ""
+
+
+STOPPED = """
+from echofm_jax.timeline import Timeline
+from echofm_jax.watchdog import Watchdog
+
+timeline = Timeline()
+with Watchdog(timeline, 10.0) as dog, timeline.time("step"):
+    print("ready", flush=True)
+    input()
+    print(dog.paused, timeline.progress().waited)
+"""
+
+
+def test_a_process_that_was_stopped_knows(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", STOPPED],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPO,
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(2)
+    process.send_signal(signal.SIGCONT)
+    time.sleep(1)
+    said, _ = process.communicate("\n")
+    paused, waited = map(float, said.split())
+    assert 1 < paused < waited
