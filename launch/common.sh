@@ -111,6 +111,19 @@ check_training() {
 
 # ---- what every process is started with -------------------------------------------------------
 
+# Where launch/mount_buckets.sh puts a gs:// address.
+mounted() { printf '%s' "${1/#gs:\/\///gcs/}"; }
+
+# Sets `buckets`: each that the run reads or writes.
+find_buckets() {
+  local word
+  buckets=()
+  for word in "${training[@]#--*=}" "${options[compile-cache]}"; do
+    [[ $word =~ ^gs://([a-z0-9][a-z0-9._-]*)(/|$) ]] || continue
+    [[ " ${buckets[*]} " == *" ${BASH_REMATCH[1]} "* ]] || buckets+=("${BASH_REMATCH[1]}")
+  done
+}
+
 libtpu_flag_sets() { awk '/^[a-z]/ {printf "%s%s", sep, $1; sep=", "}' "$root/launch/libtpu_flags.txt"; }
 
 libtpu_flags() {
@@ -118,18 +131,21 @@ libtpu_flags() {
   for name in ${1//,/ }; do
     [[ $name =~ ^[a-z0-9_]+$ ]] && line=$(grep "^$name " "$root/launch/libtpu_flags.txt") ||
       refuse "unknown set of libtpu flags '$name': $(libtpu_flag_sets)"
+    [[ ! $name =~ ^(v[0-9][a-z])_ || ${BASH_REMATCH[1]} == "$generation" ]] ||
+      refuse "libtpu takes the flags $name on ${BASH_REMATCH[1]}, not on $generation"
     flags+=" ${line#* }"
   done
   printf '%s' "${flags# }"
 }
 
-# Sets `environment`, NAME=VALUE each.
+# Sets `environment`, NAME=VALUE each, and `buckets`.
 make_environment() {
+  find_buckets
   local cache=${options[compile-cache]:-$(dirname "$workdir")/compile-cache} flags
   [[ $cache =~ ^[A-Za-z0-9_./:@%+=-]+$ ]] || refuse "--compile-cache=$cache has odd characters"
   environment=()
   [ -z "${options[port]}" ] || environment+=("JAX_COORDINATOR_PORT=${options[port]}")
-  [ "$cache" = none ] || environment+=("JAX_COMPILATION_CACHE_DIR=$cache")
+  [ "$cache" = none ] || environment+=("JAX_COMPILATION_CACHE_DIR=$(mounted "$cache")")
   if [ -n "${options[libtpu-flags]-}" ]; then
     flags=$(libtpu_flags "${options[libtpu-flags]}") || exit 2
     environment+=("LIBTPU_INIT_ARGS=$flags")

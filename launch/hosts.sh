@@ -32,8 +32,8 @@ install_and_start() {
   local archive=build/${options[name]}.tar.gz node unpack install start
   unpack="tar --extract --gzip --file=echofm.tar.gz --directory=echofm/code"
   # The code of a run that is alive stays as it is.
-  install="mkdir -p echofm/code && flock --nonblock --conflict-exit-code=0 echofm/run.lock"
-  install+=" sh -c '$unpack && $host install'"
+  install="mkdir -p echofm/code && flock --nonblock --close --conflict-exit-code=0 echofm/run.lock"
+  install+=" sh -c '$unpack && $host install ${buckets[*]}'"
   start="$host start $(quoted env "${environment[@]}" .venv/bin/echofm train "${training[@]}")"
   run mkdir -p build || return
   run tar --create --gzip --file="$archive" --exclude=__pycache__ \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on a GKE cluster that has the JobSet controller (0.8 or newer): renders one JobSet, a Job a
+# Trains on a GKE cluster that has the JobSet controller (0.7 or newer): renders one JobSet, a Job a
 # slice, and applies it.
 #   launch/jobset.sh --name=vitl --image=REGISTRY/echofm:tpu --topology=v5e:16x16 --slices=2 --spot \
 #     --config=configs/vit_l.py --workdir=gs://BUCKET/vitl --config.data.dir=gs://BUCKET/data
@@ -10,14 +10,12 @@
 #   --grace-period=S       seconds from the signal to stop until the kill (default 300)
 #   --shared-memory=SIZE   of /dev/shm, where loader processes pass batches (default 16Gi)
 #   --claim=NAME:/PATH     mounts a volume claim; a --workdir below /PATH is shared
-#   --service-account=S    of Kubernetes, with access to the bucket
 # A dry run prints the manifest inside the kubectl command.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/launch/common.sh"
 . "$root/launch/topologies.sh"
-options+=([image]='' [topology]='' [slices]=1 [grace-period]=300 [shared-memory]=16Gi [claim]=''
-  [service-account]='')
+options+=([image]='' [topology]='' [slices]=1 [grace-period]=300 [shared-memory]=16Gi [claim]='')
 switches+='spot '
 
 parse_arguments "$@"
@@ -35,6 +33,8 @@ fi
 choose_topology "${options[topology]}"
 check_training "$((10#${options[slices]} * hosts_per_slice))" yes
 make_environment
+command=(echofm train "${training[@]}")
+((${#buckets[@]} == 0)) || command=(launch/mount_buckets.sh "${buckets[@]}" -- "${command[@]}")
 
 # A string of YAML. Kubernetes itself replaces $(NAME) in commands and values, and reads $$ as $.
 yaml() {
@@ -97,10 +97,6 @@ spec:
               terminationGracePeriodSeconds: $((10#${options[grace-period]}))
               hostNetwork: true
               dnsPolicy: ClusterFirstWithHostNet
-YAML
-  [ -z "${options[service-account]}" ] ||
-    echo "              serviceAccountName: $(yaml "${options[service-account]}")"
-  cat <<YAML
               nodeSelector:
                 cloud.google.com/gke-tpu-accelerator: $gke_accelerator
                 cloud.google.com/gke-tpu-topology: $shape
@@ -120,11 +116,11 @@ YAML
                 - name: train
                   image: $(yaml "${options[image]}")
                   command:
-$(list 20 echofm train "${training[@]}")
+$(list 20 "${command[@]}")
                   env:
 $(variables)
                   securityContext:
-                    # The TPU driver locks more memory than a container may by default.
+                    # The TPU driver locks more memory than a container may; buckets are mounted.
                     privileged: true
                   resources:
                     limits:

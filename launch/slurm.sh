@@ -7,7 +7,8 @@
 #   --gpus-per-node=N      (default 8)
 #   --process-per=node     one process a node instead of one a GPU
 #   --grace-period=S       seconds from the signal to stop until the time limit (default 300)
-#   --shared-workdir       every node has the folder of --workdir
+#   --shared-workdir       every node has the folder of --workdir (gs:// addresses: every node has
+#                          the bucket mounted, see mount_buckets.sh)
 # The log is runs/NAME-JOB.log.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

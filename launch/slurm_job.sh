@@ -10,10 +10,16 @@ rm -f "$final"
 # srun does not inherit this from sbatch.
 [ -z "${SLURM_CPUS_PER_TASK-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
+# Cancelled or preempted: SLURM knows which, and queues a preempted job again by itself.
+taken_away=''
+trap 'taken_away=yes' TERM
+
 # srun returns the highest status. One task's bug makes its peers stop with a higher one, so each
 # task reports a final status by itself. No task is killed because another ended: it may be saving.
+# A signal reaches the shell around the command as well, which must wait for it all the same.
 # shellcheck disable=SC2016
 srun --kill-on-bad-exit=0 --wait=300 bash -c '
+  trap : TERM
   final=$1
   shift
   "$@"
@@ -27,6 +33,7 @@ rm -f "$final"
 case $status in
   0 | 1 | 2 | 130) exit "$status" ;;
 esac
+[ -z "$taken_away" ] || exit "$status"
 if ((${SLURM_RESTART_COUNT:-0} >= max_restarts)); then
   echo "slurm_job.sh: status $status, and not done after $max_restarts restarts" >&2
   exit "$status"

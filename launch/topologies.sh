@@ -34,7 +34,7 @@ v5p:16x16x24  v5p-12288      4
 '
 
 # Finds a slice by topology (v5e:16x16) or accelerator type (v5litepod-256) and sets
-#   shape accelerator_type chips_per_host hosts_per_slice runtime_version gke_accelerator
+#   generation shape accelerator_type chips_per_host hosts_per_slice runtime_version gke_accelerator
 choose_topology() {
   local wanted=$1 topology type per_host found=
   while read -r topology type per_host; do
@@ -45,9 +45,9 @@ choose_topology() {
     refuse "unknown topology '$wanted': $(awk 'NF {printf "%s, ", $1}' <<<"$TOPOLOGIES")" \
       "or an accelerator type such as v5litepod-256"
   fi
-  shape=${found#*:}
+  generation=${found%%:*} shape=${found#*:}
   hosts_per_slice=$((${shape//x/ * } / chips_per_host))
-  case ${found%%:*} in
+  case $generation in
     v5e) runtime_version=v2-alpha-tpuv5-lite gke_accelerator=tpu-v5-lite-podslice ;;
     v6e) runtime_version=v2-alpha-tpuv6e gke_accelerator=tpu-v6e-slice ;;
     v5p) runtime_version=v2-alpha-tpuv5 gke_accelerator=tpu-v5p-slice ;;

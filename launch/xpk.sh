@@ -35,6 +35,8 @@ workload+=(--tpu-type="$accelerator_type" --num-slices="${options[slices]}"
   --restart-on-exit-codes=3-126 --termination-grace-period-seconds="${options[grace-period]}")
 for variable in "${environment[@]}"; do workload+=(--env="$variable"); done
 # exec: xpk sends its signal to the shell around the command. Kubernetes reads $$ as $.
-command="exec $(quoted echofm train "${training[@]}")"
-workload+=(--command="${command//\$/\$\$}")
+command=(echofm train "${training[@]}")
+((${#buckets[@]} == 0)) || command=(launch/mount_buckets.sh "${buckets[@]}" -- "${command[@]}")
+line="exec $(quoted "${command[@]}")"
+workload+=(--command="${line//\$/\$\$}")
 run "${workload[@]}" "${extra[@]}"

@@ -1,4 +1,4 @@
-"""Recording stand-ins of gcloud, kubectl, xpk, sbatch, srun and scontrol, one file on the PATH.
+"""Recording stand-ins of gcloud, kubectl, xpk, sbatch, srun, scontrol, gcsfuse and mountpoint.
 
 Every call is written to $STAND_INS/calls.jsonl. gcloud keeps virtual slices: a host is a folder,
 `ssh` runs the command in it, and a slice marked `preempted` is out of reach. The queue's answers
@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +68,12 @@ def gcloud(words: list[str]) -> int:
             subprocess.Popen(
                 ["bash", "-c", command],
                 cwd=host,
-                env=os.environ | {"HOME": str(host), "HOSTNAME": f"{node.name}-{host.name}"},
+                env=os.environ
+                | {
+                    "HOME": str(host),
+                    "HOSTNAME": f"{node.name}-{host.name}",
+                    "ECHOFM_BUCKETS": str(host / "gcs"),
+                },
             )
             for host in chosen
         ]
@@ -98,6 +104,8 @@ def sbatch(words: list[str]) -> int:
 
 
 def srun(words: list[str]) -> int:
+    if (HERE / "job_is_preempted").exists():
+        os.kill(os.getppid(), signal.SIGTERM)
     start = next(i for i, word in enumerate(words) if not word.startswith("-"))
     tasks = [
         subprocess.run(words[start:], env=os.environ | {"SLURM_PROCID": str(task)}, check=False)
@@ -115,6 +123,12 @@ def main() -> int:
         assert re.fullmatch("requeue 7", " ".join(words))
         (HERE / "requeue").touch()
         return 0
+    if program == "mountpoint":
+        return 0 if (Path(words[-1]) / "mounted").exists() else 1
+    if program == "gcsfuse":
+        if not (HERE / "no_bucket").exists():
+            (Path(words[-1]) / "mounted").touch()
+        return (HERE / "no_bucket").exists()
     return {"gcloud": gcloud, "sbatch": sbatch, "srun": srun}.get(program, lambda _: 0)(words)
 
 

@@ -20,7 +20,8 @@ from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2Jo
 from echofm_jax.libtpu_flags import flag_sets
 
 STAND_INS = (REPO / "tests" / "stand_ins.py").read_text()
-PROGRAMS = ("gcloud", "kubectl", "xpk", "sbatch", "srun", "scontrol")
+LAUNCHED = ("gcloud", "kubectl", "xpk", "sbatch")
+PROGRAMS = (*LAUNCHED, "srun", "scontrol", "gcsfuse", "mountpoint")
 LAUNCHERS = ("tpu_vm", "queued_resource", "xpk", "jobset", "slurm")
 # What a shell, YAML or Kubernetes would change if one quote were missing.
 ODD = '--config.data.dir=gs://b/it\'s $HOME "x" \\ $(touch pwned) `id` * $$ #: é'
@@ -57,6 +58,10 @@ elif status == "long":
     while not (here / "connection_is_back").exists():
         time.sleep(0.02)
     status = 0
+elif status == "signalled":
+    os.kill(os.getppid(), signal.SIGTERM)  # as SLURM signals all of a step
+    time.sleep(0.2)
+    status = 75
 elif status == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 sys.exit(143 if status == "preempted" else status)
@@ -146,6 +151,8 @@ class World:
         """What was done to the slices, without questions and files."""
         done = []
         for call in (entry["call"] for entry in self.calls()):
+            if call[0] != "gcloud":
+                continue
             if call[4] in ("create", "delete"):
                 done.append(call[4])
             elif call[4] == "ssh" and " start " in call[-1]:
@@ -180,17 +187,17 @@ def test_dry_run_prints_exactly_what_is_run(launcher, world):
     assert not world.calls() and not (world.root / "build").exists()
     real = world.launch(launcher, *arguments)
     assert real.returncode == 0, real.stderr
-    calls = world.calls()
-    typed = [c["call"] for c in calls if c["call"][0] not in ("srun", "scontrol")]
+    calls = [entry for entry in world.calls() if entry["call"][0] in LAUNCHED]
     if launcher != "jobset":  # its manifest is a here-document
         printed = map(shlex.split, dry.stdout.splitlines())
-        assert [words for words in printed if words[0] in PROGRAMS] == typed
+        typed = [words for words in printed if words[0] in LAUNCHED]
+        assert typed == [entry["call"] for entry in calls]
     world.forget()
     pasted = world.shell(
         ["bash", "-e", "-c", dry.stdout], HOSTS_PER_SLICE="1" if launcher != "tpu_vm" else "4"
     )
     assert pasted.returncode == 0, pasted.stderr
-    assert world.calls() == calls
+    assert [entry for entry in world.calls() if entry["call"][0] in LAUNCHED] == calls
     assert not list(world.folder.rglob("pwned"))
 
 
@@ -222,6 +229,7 @@ V16 = "--topology=v5e:4x4"
         ("tpu_vm", [*TRAINING, "--topology=v5e:3x3"], "unknown topology 'v5e:3x3': v5e:1x1"),
         ("jobset", [*TRAINING, "--topology=v5litepod-9"], "unknown topology 'v5litepod-9'"),
         ("xpk", [*TRAINING, "--libtpu-flags=fast"], "unknown set of libtpu flags 'fast': async_"),
+        ("xpk", [*TRAINING, "--libtpu-flags=v5e_fused_gathers"], "on v5e, not on v5p"),
         ("slurm", [*TRAINING, "--libtpu-flags=vmem_96mib"], "unknown option --libtpu-flags"),
         ("xpk", [*TRAINING, "--slices=two"], "--slices=two is not a number"),
         ("xpk", [*TRAINING, "--port=80"], "--port=80 is not a number from 1024"),
@@ -253,17 +261,21 @@ def test_a_shared_workdir_is_taken_at_its_word(launcher, world):
 
 
 def test_every_host_of_a_tpu_vm_runs_the_same_command(world):
-    result = world.launch("tpu_vm", *TRAINING, "--port=8500", "--libtpu-flags=vmem_96mib")
+    result = world.launch(
+        "tpu_vm", *TRAINING, "--port=8500", "--libtpu-flags=vmem_96mib", "--config.x=gs://other/y"
+    )
     assert result.returncode == 0, result.stderr
     assert "step 1" in result.stdout  # the first host's log
     assert "gcloud compute tpus tpu-vm delete echo" in result.stderr
     for worker in range(4):
         (run,) = world.runs(f"echo-{worker}")
-        assert run["argv"] == ["train", TRAINING[0], ODD, TRAINING[2]]
+        assert run["argv"] == ["train", *TRAINING, "--config.x=gs://other/y"]
         assert run["cwd"].endswith(f"slices/echo/{worker}/echofm/code")
+        for bucket in ("b", "other"):
+            assert (world.folder / f"slices/echo/{worker}/gcs/{bucket}/mounted").exists()
         assert run["env"] == {
             "JAX_COORDINATOR_PORT": "8500",
-            "JAX_COMPILATION_CACHE_DIR": "gs://b/runs/compile-cache",
+            "JAX_COMPILATION_CACHE_DIR": "/gcs/b/runs/compile-cache",
             "LIBTPU_INIT_ARGS": " ".join(flag_sets()["vmem_96mib"]),
         }
 
@@ -323,7 +335,7 @@ def test_a_run_outlives_its_connection_and_is_not_started_twice(world):
 def test_manifest_fits_the_published_schemas(world):
     for arguments in [
         (),
-        ("--libtpu-flags=async_collectives,abort_on_hang", "--service-account=sa"),
+        ("--libtpu-flags=async_collectives,abort_on_hang", "--max-restarts=0"),
         ("--claim=null:/data", "--workdir=/data/runs", "--compile-cache=none", "--port=8476"),
         ("--topology=v6e:2x4", "--slices=1"),
     ]:
@@ -361,11 +373,11 @@ def test_manifest_says_what_was_asked(world):
     assert (action["action"], action["onJobFailureReasons"]) == ("FailJobSet", ["PodFailurePolicy"])
     assert rule["onExitCodes"]["containerName"] == container["name"]
     command = [expand(word) for word in container["command"]]
-    assert command == ["echofm", "train", *TRAINING]
+    assert command == ["launch/mount_buckets.sh", "b", "--", "echofm", "train", *TRAINING]
     environment = {entry["name"]: expand(entry["value"]) for entry in container["env"]}
     assert environment == {
         "JAX_COORDINATOR_PORT": "8476",
-        "JAX_COMPILATION_CACHE_DIR": "gs://b/runs/compile-cache",
+        "JAX_COMPILATION_CACHE_DIR": "/gcs/b/runs/compile-cache",
     }
 
 
@@ -378,11 +390,22 @@ def test_xpk_restarts_by_exit_status_and_hands_the_signal_on(world):
     assert given["tpu-type"] == "v5p-512" and given["num-slices"] == "2"
     assert given["restart-on-exit-codes"] == "3-126"
     assert given["termination-grace-period-seconds"] == "450"
-    assert given["command"].startswith("exec echofm train ")
-    # Run as xpk's container runs it, where echofm prints the arguments that reach it.
-    script = 'echofm() { printf "%s\\n" "$@"; }; exec() { "$@"; }; ' + expand(given["command"])
-    said = world.shell(["bash", "-c", script])
-    assert said.stdout.splitlines() == ["train", *TRAINING]
+    assert given["command"].startswith("exec launch/mount_buckets.sh b -- echofm train ")
+    # Run as xpk's container runs it.
+    path = f"{world.root}/.venv/bin:{world.environment['PATH']}"
+    script = f"cd {world.root}; {expand(given['command'])}"
+    place = {"ECHOFM_BUCKETS": str(world.folder / "gcs"), "HOSTNAME": "pod", "PATH": path}
+    assert world.shell(["bash", "-c", script], **place).returncode == 0
+    assert world.runs("pod")[0]["argv"] == ["train", *TRAINING]
+    assert (world.folder / "gcs" / "b" / "mounted").exists()
+
+
+def test_a_bucket_that_cannot_be_mounted_ends_it(world):
+    (world.folder / "no_bucket").touch()
+    place = {"ECHOFM_BUCKETS": str(world.folder / "gcs"), "MOUNT_PAUSE": "0"}
+    result = world.shell([REPO / "launch" / "mount_buckets.sh", "b", "--", "echo", "run"], **place)
+    assert result.returncode == 2 and not result.stdout
+    assert result.stderr == "mount_buckets.sh: cannot mount gs://b, see above\n"
 
 
 # ---- SLURM --------------------------------------------------------------------------------------
@@ -391,7 +414,7 @@ def test_xpk_restarts_by_exit_status_and_hands_the_signal_on(world):
 @pytest.mark.parametrize(
     "plan, attempts, status",
     [
-        ([75, {"*": 75, "1": 134}, {"*": 75, "1": "killed"}, 0], 4, 0),
+        (["signalled", {"*": 75, "1": 134}, {"*": 75, "1": "killed"}, 0], 4, 0),
         ([{"*": 75, "1": 1}], 1, 1),
         ([2], 1, 2),
         ([130], 1, 130),
@@ -409,6 +432,16 @@ def test_slurm_queues_a_run_again_until_it_is_done(plan, attempts, status, world
     requeues = [e for e in world.calls() if e["call"][0] == "scontrol"]
     assert len(requeues) == attempts - 1
     assert not list((world.root / "runs").iterdir())
+    if plan[0] == "signalled":  # the shell around the command waited for it
+        assert result.stderr.startswith("slurm_job.sh: status 75: back into the queue")
+
+
+def test_slurm_itself_deals_with_a_job_that_it_takes_away(world):
+    world.plan(75)
+    (world.folder / "job_is_preempted").touch()
+    assert world.launch("slurm", *TRAINING).returncode == 75
+    assert len(world.runs("0")) == 1
+    assert not [entry for entry in world.calls() if entry["call"][0] == "scontrol"]
 
 
 # ---- files --------------------------------------------------------------------------------------
