@@ -6,6 +6,7 @@ switches=' dry-run '
 extra=()    # --extra=FLAG, each
 training=() # --config=FILE, --config.…=…, --workdir=DIR: unchanged, in order
 config='' workdir='' dry_run=''
+shared_by='say --shared-workdir if every host has that folder and it stays'
 
 usage() {
   sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
@@ -100,10 +101,9 @@ check_training() {
   if [[ $workdir != gs://?* && -z $shared ]]; then
     ((hosts == 1)) ||
       refuse "$hosts hosts cannot share --workdir=$workdir on a local disk: give gs://BUCKET/RUN," \
-        "or say --shared-workdir if every host has that folder"
+        "or $shared_by"
     [ -z "$ephemeral" ] ||
-      refuse "--workdir=$workdir is lost with the machine's disk: give gs://BUCKET/RUN," \
-        "or say --shared-workdir if it is on a volume that stays"
+      refuse "--workdir=$workdir is lost with the machine's disk: give gs://BUCKET/RUN, or $shared_by"
   fi
   need_number max-restarts 0 100000
   [ -z "${options[port]}" ] || need_number port 1024 65535

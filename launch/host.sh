@@ -33,7 +33,7 @@ case $1 in
     if alive; then
       [ "$command" != "$(cat run.command)" ] || exit 0
       echo "$HOSTNAME: another run is alive here: $(cat run.command)" >&2
-      exit 2
+      exit 3
     fi
     rm -f run.pid run.status
     printf '%s' "$command" >run.command

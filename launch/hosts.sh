@@ -89,7 +89,9 @@ run_until_done() {
     ready_slices || return
     status=0
     install_and_start || status=$?
-    if ((status == 2)); then
+    if ((status == 3)); then
+      exit 2 # and leave the slices to the run that has them
+    elif ((status == 2)); then
       return 2
     elif ((status)); then
       once_more "cannot install or start on ${nodes[*]}" || return

@@ -17,6 +17,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/launch/topologies.sh"
 options+=([image]='' [topology]='' [slices]=1 [grace-period]=300 [shared-memory]=16Gi [claim]='')
 switches+='spot '
+shared_by='mount a volume there with --claim'
 
 parse_arguments "$@"
 need image topology

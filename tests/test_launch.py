@@ -6,8 +6,11 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -82,8 +85,10 @@ class World:
 
     def __init__(self, folder: Path):
         self.folder, self.root = folder, folder / "checkout"
-        for name in ("launch", "configs", "echofm_jax", "data_pipelines"):
+        for name in ("launch", "configs"):
             shutil.copytree(REPO / name, self.root / name)
+        for name in ("echofm_jax", "data_pipelines"):  # are only copied on
+            (self.root / name).mkdir()
         for name in ("setup.py", "pyproject.toml", "README.md"):
             shutil.copy(REPO / name, self.root)
         bin_dir = folder / "bin"
@@ -161,8 +166,10 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path) -> World:
-    return World(tmp_path)
+def world(tmp_path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    (tmp_path / "connection_is_back").touch()  # ends runs that a failed test left
 
 
 def expand(text: str) -> str:
@@ -224,7 +231,7 @@ V16 = "--topology=v5e:4x4"
         ("tpu_vm", [*TRAINING[:2], "--workdir=runs/a"], "4 hosts cannot share"),
         ("queued_resource", [*TRAINING[:2], "--workdir=/data/a"], "2 hosts cannot share"),
         ("queued_resource", [*TRAINING[:2], "--workdir=a", "--slices=1"], "lost with the machine"),
-        ("jobset", [*TRAINING[:2], "--workdir=/b/a", "--claim=c:/data"], "cannot share"),
+        ("jobset", [*TRAINING[:2], "--workdir=/b/a", "--claim=c:/data"], "or mount a volume there"),
         ("slurm", [*TRAINING[:2], "--workdir=runs/a"], "4 hosts cannot share"),
         ("tpu_vm", [*TRAINING, "--topology=v5e:3x3"], "unknown topology 'v5e:3x3': v5e:1x1"),
         ("jobset", [*TRAINING, "--topology=v5litepod-9"], "unknown topology 'v5litepod-9'"),
@@ -327,6 +334,36 @@ def test_a_run_outlives_its_connection_and_is_not_started_twice(world):
     assert len(world.runs("echo-0-0")) == len(world.runs("echo-1-0")) == 1
     follows = [e for e in world.calls() if e["call"][-1].endswith("follow")]
     assert len(follows) == 2 and "step 1" in result.stdout
+
+
+def watch(world: World, follows: int) -> subprocess.Popen:
+    """The launcher in a session of its own, once it follows a log for the `follows`th time."""
+    launcher = world.root / "launch" / "queued_resource.sh"
+    watching = subprocess.Popen(
+        [launcher, "--name=echo", "--poll=0", *TRAINING, *WHERE["queued_resource"]],
+        env=world.environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while sum(entry["call"][-1].endswith("follow") for entry in world.calls()) < follows:
+        assert watching.poll() is None
+        time.sleep(0.05)
+    return watching
+
+
+def test_ctrl_c_ends_the_watching_and_the_same_command_takes_it_up_again(world):
+    world.plan("long")
+    watching = watch(world, 1)
+    os.killpg(watching.pid, signal.SIGINT)
+    assert "the run goes on" in watching.communicate(timeout=300)[1]
+    assert watching.returncode == 130
+    other = world.launch("queued_resource", *TRAINING, "--config.seed=1")
+    assert other.returncode == 2 and "another run is alive here" in other.stderr
+    watching = watch(world, 2)
+    (world.folder / "connection_is_back").touch()
+    said = watching.communicate(timeout=300)[1]
+    assert watching.returncode == 0, said
+    assert world.verbs().count("create") == world.verbs().count("delete") == 1
+    assert len(world.runs("echo-0-0")) == len(world.runs("echo-1-0")) == 1
 
 
 # ---- GKE ----------------------------------------------------------------------------------------
