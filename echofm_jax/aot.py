@@ -79,6 +79,7 @@ def compile_step(
     topology: Topology,
     *,
     train_records: int,
+    colour: bool = False,
     flags: str = "",
     say: Callable[[str], None],
 ) -> Compiled:
@@ -88,6 +89,7 @@ def compile_step(
       config: checked; its batch is the global one.
       topology: its slices override the config's.
       train_records: clips of the training split.
+      colour: clips have three channels.
       flags: of libtpu, such as `--xla_tpu_scoped_vmem_limit_kib=98304`.
       say: told what is being compiled, and whether it was known already.
 
@@ -107,6 +109,7 @@ def compile_step(
         "topology": topology.name,
         "slices": topology.slices,
         "train_records": train_records,
+        "colour": colour,
         "cache": str(cache_folder()),
     }
     with tempfile.TemporaryDirectory(prefix="echofm-plan-") as folder:
@@ -169,7 +172,7 @@ def _compile(request: dict) -> Compiled:
         tensor=config.mesh.tensor,
         devices=devices,
     )
-    step = program.build(config, mesh, request["train_records"])
+    step = program.build(config, mesh, request["train_records"], colour=request["colour"])
     lowered = step.lower()
     versions = f"jax {jax.__version__}, libtpu {libtpu.__version__}"
     key = hashlib.sha256(

@@ -2,8 +2,8 @@
 
     echofm plan --config=configs/vit_l.py --topology=v5e:16x16 --config.data.batch_size=2048
     echofm plan --config=configs/vit_l.py --topology=v5e:16x16 --slices=2 --per-chip=8
-    echofm plan --config=configs/vit_l.py --all --per-chip=8
-    echofm plan --config=configs/vit_l.py --topology=v5e:16x16 --weak-scaling --per-chip=8
+    echofm plan --config=configs/vit_l.py --all
+    echofm plan --config=configs/vit_l.py --topology=v5e:16x16 --weak-scaling
 
 The training step is compiled by the TPU's own compiler (libtpu), which needs no TPU: minutes for a
 large model, seconds when the same step was planned before. Flags in LIBTPU_INIT_ARGS and those of
@@ -26,6 +26,7 @@ from echofm_jax.errors import InputError
 from echofm_jax.topology import CHIPS, Topology
 
 PAPER_CLIPS = 290_000  # the paper's corpus
+SAME_WORK = 8  # clips a chip
 COMPARED = ("v5e:4x4", "v5e:16x16", "v6e:4x4", "v6e:16x16", "v5p:2x2x2", "v5p:4x4x4")
 
 
@@ -38,8 +39,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--topology", help="GENERATION:SHAPE of one slice, e.g. v5e:16x16")
     parser.add_argument("--slices", type=int, default=1)
     parser.add_argument(
-        "--per-chip", type=int, help="clips a chip, instead of --config.data.batch_size"
-    )
+        "--per-chip", type=int, metavar="N",
+        help=f"clips a chip (default: as data.batch_size says; {SAME_WORK} to compare topologies)",
+    )  # fmt: skip
     parser.add_argument("--all", action="store_true", help=f"compare {', '.join(COMPARED)}")
     parser.add_argument(
         "--weak-scaling", action="store_true",
@@ -68,6 +70,8 @@ def main(argv: Sequence[str]) -> int:
     for extra in overrides:
         if not extra.startswith("--config."):
             raise InputError(f"unknown argument {extra}: see `echofm plan --help`")
+    if args.per_chip is None and (args.all or args.weak_scaling):
+        args.per_chip = SAME_WORK
     planner = Planner(args, configs.parse(overrides, args.config))
     if args.all:
         plans = [planner.plan(topology.parse(name, args.slices)) for name in COMPARED]
@@ -93,7 +97,8 @@ class Planner:
             raise InputError(aot.REASON)
         self.args, self.config = args, config
         self.flags = chosen_flags(args.libtpu_flags)
-        self.clips = args.clips or training_clips(config)
+        self.clips, self.colour = data_set(config)
+        self.clips = args.clips or self.clips
         self.loader = None if args.loader_json is None else loader_rates(args.loader_json)
 
     def topology(self, name: str | None) -> Topology:
@@ -167,13 +172,14 @@ def chosen_flags(names: str) -> str:
     return " ".join(filter(None, flags))
 
 
-def training_clips(config: ConfigDict) -> int:
-    """Clips of the config's data set, if it names one, or the paper's."""
+def data_set(config: ConfigDict) -> tuple[int, bool]:
+    """Training clips of the config's data set and whether they are in colour; or the paper's."""
     if not config.data.dir:
-        return PAPER_CLIPS
+        return PAPER_CLIPS, False
     from data_pipelines import shards
 
-    return shards.dataset_info(config.data.dir).records["train"]
+    info = shards.dataset_info(config.data.dir)
+    return info.records["train"], info.colour
 
 
 def loader_rates(path: Path) -> dict:

@@ -5,7 +5,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from echofm_jax import config as configs
-from echofm_jax import hlo, perf, roofline, schedule, traffic
+from echofm_jax import hlo, hlo_report, perf, roofline, schedule, traffic
 from echofm_jax.aot import Compiled
 from echofm_jax.collectives import collectives, summary
 from echofm_jax.topology import Topology
@@ -165,7 +165,7 @@ def expensive(
     """The most expensive instructions, and what each engine needs for them; seconds a step."""
     chip, runs = topology.chip, {run.instruction.name: run for run in module.runs}
     table = []
-    for row in hlo.expensive(module, rows):
+    for row in hlo_report.expensive(module, rows):
         run = dataclasses.replace(runs[row["name"]], times=row["runs"])
         spent = roofline.instruction_times(module, run, issued, topology)
         products = traffic.matrix_flops(module, run.computation, run.instruction)
