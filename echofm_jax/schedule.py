@@ -46,14 +46,15 @@ def spread(cycles: dict[str, int], module: Module) -> dict[str, int]:
 
 
 def _likeness(module: Module, i: Instruction) -> tuple:
-    """What the schedule depends on: the instruction and its fusion's body, without names."""
+    """What the schedule depends on: the instruction, its fusion's body or its kernel, no names."""
     body = [
         (inner.opcode, inner.shape, re.sub(r"metadata=\{[^}]*\}", "", inner.rest))
         for name in (i.called if i.opcode == "fusion" else [])
         for inner in module.computations[name]
     ]
     window = i.attribute(r'"window_config":(\{.*?\})')
-    return (i.opcode, i.shape, window, *((o, s, _NAMES.sub("", r)) for o, s, r in body))
+    kernel = i.attribute(r'"body":"([^"]*)"')
+    return (i.opcode, i.shape, window, kernel, *((o, s, _NAMES.sub("", r)) for o, s, r in body))
 
 
 def issued(bundles: str) -> int:
