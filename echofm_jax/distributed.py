@@ -9,6 +9,7 @@ JAX_COORDINATOR_PORT alone changes the port. Only this port of host 0 must be op
 """
 
 import contextlib
+import hashlib
 import logging
 import os
 import sys
@@ -161,6 +162,17 @@ def gather(note: str) -> list[str]:
     own = np.frombuffer(note.encode()[:LONGEST].ljust(LONGEST, b"\0"), np.uint8)
     notes = multihost_utils.process_allgather(own)  # [hosts, LONGEST]
     return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in notes]
+
+
+def require_same(what: str, value: dict) -> None:
+    """Refuse, on all hosts, a value that is not the same on all of them."""
+    notes = gather(hashlib.sha256(repr(value).encode()).hexdigest())
+    others = ", ".join(str(host) for host, note in enumerate(notes) if note != notes[0])
+    if others:
+        raise InputError(
+            f"host {others} has another {what} than host 0: start the same command on the same "
+            "data everywhere"
+        )
 
 
 def agree(problem: str) -> str:

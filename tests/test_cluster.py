@@ -82,7 +82,7 @@ class Cluster:
             command = [
                 sys.executable, "-W", "error", "-c", HOST,
                 f"--config={REPO / 'configs' / 'smoke.py'}", f"--workdir={host['workdir']}",
-                *overrides(data__dir=host["data"], **settings),
+                *overrides(data__dir=host["data"], seed=host.get("seed", 0), **settings),
             ]  # fmt: skip
             self.processes[index] = subprocess.Popen(
                 command, env=env, cwd=host["cwd"], stderr=subprocess.PIPE, text=True
@@ -309,6 +309,16 @@ def test_a_host_without_data_ends_all(tmp_path, tiny_data):
     (line,) = cluster.lines(0, "echofm: ")
     assert line.startswith("echofm: host 1 (") and "no data set in" in line
     assert len(cluster.lines(1, "echofm: no data set in")) == 1
+    assert not cluster.workdir.exists()
+
+
+@pytest.mark.slow
+def test_hosts_of_different_configs_are_refused(tmp_path, tiny_data):
+    cluster = Cluster(2, tmp_path, tiny_data, hosts={1: {"seed": 1}})
+    assert cluster.end() == {0: InputError.status, 1: InputError.status}, cluster.said
+    for index in (0, 1):
+        (line,) = cluster.lines(index, "echofm: ")
+        assert "host 1 has another config or data set than host 0" in line
     assert not cluster.workdir.exists()
 
 
