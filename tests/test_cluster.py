@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -82,7 +83,7 @@ class Cluster:
             command = [
                 sys.executable, "-W", "error", "-c", HOST,
                 f"--config={REPO / 'configs' / 'smoke.py'}", f"--workdir={host['workdir']}",
-                *overrides(data__dir=host["data"], **settings),
+                *overrides(data__dir=host["data"], seed=host.get("seed", 0), **settings),
             ]  # fmt: skip
             self.processes[index] = subprocess.Popen(
                 command, env=env, cwd=host["cwd"], stderr=subprocess.PIPE, text=True
@@ -223,7 +224,8 @@ def test_hosts_introduce_themselves_and_one_tells_of_the_run(four):
 
 
 def test_a_wrong_clock_is_named(two):
-    assert "clock of host 1" in two.said[0] and "100 s behind host 0's" in two.said[0]
+    (line,) = two.lines(0, "clock of host 1 (")
+    assert re.search(r"is (99|10\d) s behind host 0's", line)
     assert "clock" not in two.said[1]
 
 
@@ -309,6 +311,16 @@ def test_a_host_without_data_ends_all(tmp_path, tiny_data):
     (line,) = cluster.lines(0, "echofm: ")
     assert line.startswith("echofm: host 1 (") and "no data set in" in line
     assert len(cluster.lines(1, "echofm: no data set in")) == 1
+    assert not cluster.workdir.exists()
+
+
+@pytest.mark.slow
+def test_hosts_of_different_configs_are_refused(tmp_path, tiny_data):
+    cluster = Cluster(2, tmp_path, tiny_data, hosts={1: {"seed": 1}})
+    assert cluster.end() == {0: InputError.status, 1: InputError.status}, cluster.said
+    for index in (0, 1):
+        (line,) = cluster.lines(index, "echofm: ")
+        assert "host 1 has another config or data set than host 0" in line
     assert not cluster.workdir.exists()
 
 
