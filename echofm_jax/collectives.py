@@ -51,9 +51,10 @@ def collectives(module: Module, mesh: Mapping[str, int]) -> list[Collective]:
     chains: dict[tuple, list[tuple[int, Run, Instruction, str]]] = {}
     for at, run in enumerate(module.runs):
         for kind, inner in _inside(module, run.instruction):
-            channel = inner.attribute(r"channel_id=(\d+)")
-            # The parts of an asynchronous collective carry the same channel in several fusions.
-            same = (kind, channel, run.computation) if channel else (kind, at)
+            # The parts of an asynchronous collective stand in several fusions, under one number;
+            # channels are no names: all collectives that the program wrote itself share one.
+            chain = inner.attribute(r'chain_id="(\d+)"')
+            same = (kind, chain, run.computation) if chain else (kind, at)
             chains.setdefault(same, []).append((at, run, inner, kind))
     found = [_collective(module, chain, mesh) for chain in chains.values()]
     return found + [_between_slices(module, at, mesh) for at in _sends(module)]
