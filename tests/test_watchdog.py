@@ -1,5 +1,6 @@
 """A step that does not come is answered with every thread's stack, once; nothing else is."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -47,14 +48,15 @@ def test_a_stalled_run_shows_where_every_thread_is(tiny_data, tmp_path):
         process = subprocess.Popen(command, stderr=file, cwd=REPO)
     wait_for(lambda: 20 in losses(workdir), process, said)
     process.send_signal(signal.SIGUSR1)
-    wait_for(lambda: "the step came after" in said.read_text(), process, said)
+    wait_for(lambda: "go on after" in said.read_text(), process, said)
     process.kill()
     process.wait()
     said = said.read_text()
-    assert "thread MainThread:" in said and "thread watchdog:" in said
+    assert "thread MainThread:" in said and "thread timeline:" in said
     assert "in stand_still\n    time.sleep(4)" in said
     assert "watchdog, host 0: no step for" in said and "usually" in said
-    assert said.count("no step for") == said.count("the step came after")  # once a stall
+    assert said.count("no step for") == said.count("steps go on after")  # once a stall
+    assert re.search(r"steps go on after [34]\.", said)
 
 
 @pytest.fixture
