@@ -39,6 +39,7 @@ class Watchdog:
     def _run(self) -> None:
         before, used = time.monotonic(), time.process_time()
         while not self._stop.wait(TICK):
+            progress = self.timeline.progress()  # before the clock: no pause in it is overlooked
             now, cpu = time.monotonic(), time.process_time()
             # Late although the process did nothing: it is not a thread that held the interpreter.
             late = now - before - TICK - (cpu - used)
@@ -46,7 +47,7 @@ class Watchdog:
             if late > TICK:
                 self.paused += late
                 self._paused_in_step += late
-            self._look(self.timeline.progress())
+            self._look(progress)
 
     def _look(self, now: Progress) -> None:
         if now.completed != self._step:

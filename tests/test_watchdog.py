@@ -55,14 +55,16 @@ def test_a_stalled_run_shows_where_every_thread_is(tiny_data, tmp_path):
     assert "thread MainThread:" in said and "thread timeline:" in said
     assert "in stand_still\n    time.sleep(4)" in said
     assert "watchdog, host 0: no step for" in said and "usually" in said
-    assert said.count("no step for") == said.count("steps go on after")  # once a stall
-    assert re.search(r"steps go on after [34]\.", said)
+    open_ones = said.count("no step for") - said.count("steps go on after")
+    assert open_ones in (0, 1)  # once a stall; one more may have begun before the end
+    assert re.search(r"steps go on after [234]", said)
 
 
 @pytest.fixture
 def stalled(monkeypatch):
     """A timeline three steps on, and a watchdog that is quickly alarmed."""
     monkeypatch.setattr(watchdog, "FLOOR", 0.05)
+    monkeypatch.setattr(watchdog, "TICK", 0.02)
     timeline = Timeline()
     for _ in range(3):
         timeline.running(jax.device_put(np.float32(0)))
@@ -92,27 +94,35 @@ def test_saving_compiling_and_a_watchdog_that_is_off_are_none(factor, bucket, st
 
 
 STOPPED = """
+import time
+import jax
+from echofm_jax import watchdog
 from echofm_jax.timeline import Timeline
-from echofm_jax.watchdog import Watchdog
 
+watchdog.FLOOR = 2.0
 timeline = Timeline()
-with Watchdog(timeline, 10.0) as dog, timeline.time("step"):
+for _ in range(3):
+    timeline.running(jax.device_put(0.0))
+    timeline.drain()
+with watchdog.Watchdog(timeline, 10.0) as dog, timeline.time("step"):
+    time.sleep(0.5)  # the thread is up
     print("ready", flush=True)
     input()
     print(dog.paused, timeline.progress().waited)
 """
 
 
-def test_a_process_that_was_stopped_knows(tmp_path):
+def test_a_process_that_was_stopped_knows_and_raises_no_alarm():
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", STOPPED],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPO,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPO,
     )  # fmt: skip
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGSTOP)
-    time.sleep(1.5)
+    time.sleep(3)
     process.send_signal(signal.SIGCONT)
     time.sleep(0.5)
-    said, _ = process.communicate("\n")
+    said, alarm = process.communicate("\n")
     paused, waited = map(float, said.split())
-    assert 0.8 < paused < waited
+    assert 2 < paused < waited
+    assert alarm == ""
