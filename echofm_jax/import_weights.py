@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from echofm_jax import cli
 from echofm_jax.atomic import new_folder
+from echofm_jax.buckets import local_path
 from echofm_jax.errors import InputError
 from echofm_jax.torch_checkpoint import TorchCheckpoint, convert, read_checkpoint, read_official
 from echofm_jax.torch_weights import to_objective
@@ -41,7 +42,9 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("weights", type=Path, help=".pth, .safetensors or exported folder")
-    parser.add_argument("--workdir", type=Path, required=True, help="a folder that does not exist")
+    parser.add_argument(
+        "--workdir", type=local_path, required=True, help="a folder that does not exist"
+    )
     parser.add_argument("--config", help="FILE.py[:variant] to train with; default: the file's own")
     args = parser.parse_args(argv)
     arch, missing = import_weights(args.weights, args.workdir, args.config)

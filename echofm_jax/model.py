@@ -13,10 +13,11 @@ import jax.numpy as jnp
 from flax import nnx
 
 from echofm_jax.architecture import Architecture
-from echofm_jax.attention import SAVED, attention
+from echofm_jax.attention import attention
+from echofm_jax.dense import XAVIER, Dense
 from echofm_jax.patches import CHANNELS, patchify, take_tokens, to_unit, with_channels
+from echofm_jax.remat import recomputed
 
-XAVIER = nnx.initializers.xavier_uniform()
 SMALL = nnx.initializers.truncated_normal(0.02)
 
 
@@ -26,42 +27,44 @@ class Block(nnx.Module):
     # What makes a block's parameters ready where devices hold parts of them (`bind`).
     at_use: Callable = staticmethod(lambda block: block)
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, dtype, rngs: nnx.Rngs):
-        self.heads = heads
-        self.norm1, self.norm2 = layer_norm(width, rngs), layer_norm(width, rngs)
-        self.attn = Attention(width, dtype, rngs)
-        self.mlp = Mlp(width, int(width * mlp_ratio), dtype, rngs)
+    def __init__(self, arch: Architecture, width: int, heads: int, hidden: int, rngs: nnx.Rngs):
+        dtype = arch.dtype
+        self.norm1, self.norm2 = layer_norm(width, dtype, rngs), layer_norm(width, dtype, rngs)
+        self.attn = Attention(width, heads, dtype, arch.attention, rngs)
+        self.mlp = Mlp(width, hidden, dtype, rngs)
 
     def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
         """[B, N, D] → [B, N, D]; with `context` [B, M, D], x attends to [x, context]."""
         self = self.at_use(self)
         y = self.norm1(x)
         keys = y if context is None else jnp.concatenate([y, self.norm1(context)], axis=1)
-        x = x + self.attn(y, keys, self.heads)
+        x = x + self.attn(y, keys)
         return x + self.mlp(self.norm2(x))
 
 
 class Attention(nnx.Module):
     """Multi-head attention's four dense layers."""
 
-    def __init__(self, width: int, dtype, rngs: nnx.Rngs):
-        self.query, self.key = linear(width, width, dtype, rngs), linear(width, width, dtype, rngs)
-        self.value, self.out = linear(width, width, dtype, rngs), linear(width, width, dtype, rngs)
+    def __init__(self, width: int, heads: int, dtype, kind: str, rngs: nnx.Rngs):
+        self.heads, self.kind = heads, kind
+        self.query, self.key = Dense(width, width, dtype, rngs), Dense(width, width, dtype, rngs)
+        self.value, self.out = Dense(width, width, dtype, rngs), Dense(width, width, dtype, rngs)
 
-    def __call__(self, x: jax.Array, keys: jax.Array, heads: int) -> jax.Array:
+    def __call__(self, x: jax.Array, keys: jax.Array) -> jax.Array:
         """Queries from x [B, N, D], keys and values from [B, M, D] → [B, N, D]."""
-        return self.out(attention(self.query(x), self.key(keys), self.value(keys), heads))
+        query, key, value = self.query(x), self.key(keys), self.value(keys)
+        return self.out(attention(query, key, value, self.heads, self.kind))
 
 
 class Mlp(nnx.Module):
     """Two dense layers around an exact GELU."""
 
     def __init__(self, width: int, hidden: int, dtype, rngs: nnx.Rngs):
-        self.fc1, self.fc2 = linear(width, hidden, dtype, rngs), linear(hidden, width, dtype, rngs)
+        self.fc1, self.fc2 = Dense(width, hidden, dtype, rngs), Dense(hidden, width, dtype, rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., D] → [..., D]."""
-        return self.fc2(nnx.gelu(self.fc1(x), approximate=False))
+        return self.fc2(gelu(self.fc1(x)))
 
 
 class Encoder(nnx.Module):
@@ -75,10 +78,8 @@ class Encoder(nnx.Module):
         self.pos_spatial = nnx.Param(SMALL(rngs.params(), (arch.positions, arch.width)))
         self.pos_temporal = nnx.Param(SMALL(rngs.params(), (arch.steps, arch.width)))
         self.pos_cls = nnx.Param(SMALL(rngs.params(), (arch.width,)))
-        self.blocks = stacked_blocks(
-            arch.depth, arch.width, arch.heads, arch.mlp_ratio, arch.dtype, rngs
-        )
-        self.norm = layer_norm(arch.width, rngs)
+        self.blocks = stacked_blocks(arch, arch.depth, arch.width, arch.heads, arch.hidden, rngs)
+        self.norm = layer_norm(arch.width, arch.dtype, rngs)
 
     def __call__(self, clips: jax.Array, visible: jax.Array) -> jax.Array:
         """Clips [B, T, H, W(, C)] and visible indices [B, n] → tokens [B, n, D], CLS removed."""
@@ -116,8 +117,8 @@ class Projector(nnx.Module):
     def __init__(self, arch: Architecture, rngs: nnx.Rngs):
         self.arch = arch
         self.cls_token = nnx.Param(SMALL(rngs.params(), (arch.width,)))
-        self.block = Block(arch.width, arch.heads, arch.mlp_ratio, arch.dtype, rngs)
-        self.norm = layer_norm(arch.width, rngs)
+        self.block = Block(arch, arch.width, arch.heads, arch.hidden, rngs)
+        self.norm = layer_norm(arch.width, arch.dtype, rngs)
 
     def __call__(self, tokens: jax.Array, visible: jax.Array) -> jax.Array:
         """Encoder tokens [B, n, D] and their indices [B, n] → z [B, t, D] float32.
@@ -151,23 +152,18 @@ class Decoder(nnx.Module):
     def __init__(self, arch: Architecture, rngs: nnx.Rngs):
         self.arch = arch
         width = arch.decoder_width
-        self.embed = linear(arch.width, width, arch.dtype, rngs)
+        self.embed = Dense(arch.width, width, arch.dtype, rngs)
         self.cls_token = nnx.Param(SMALL(rngs.params(), (width,)))
         self.mask_token = nnx.Param(SMALL(rngs.params(), (width,)))
         self.pos_spatial = nnx.Param(SMALL(rngs.params(), (arch.positions, width)))
         self.pos_temporal = nnx.Param(SMALL(rngs.params(), (arch.steps, width)))
         self.pos_cls = nnx.Param(SMALL(rngs.params(), (width,)))
         self.blocks = stacked_blocks(
-            arch.decoder_depth,
-            width,
-            arch.decoder_heads,
-            arch.decoder_mlp_ratio or arch.mlp_ratio,
-            arch.dtype,
-            rngs,
+            arch, arch.decoder_depth, width, arch.decoder_heads, arch.decoder_hidden, rngs
         )
-        self.norm = layer_norm(width, rngs)
+        self.norm = layer_norm(width, arch.dtype, rngs)
         pixels = arch.pred_tubelet * arch.patch**2 * CHANNELS
-        self.pred = linear(width, pixels, arch.dtype, rngs)
+        self.pred = Dense(width, pixels, arch.dtype, rngs)
 
     def __call__(
         self, tokens: jax.Array, visible: jax.Array, masked: jax.Array, *, all_tokens: bool = False
@@ -204,39 +200,38 @@ class EchoFM(nnx.Module):
         self.decoder = Decoder(arch, rngs)
 
 
-def layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """LayerNorm in float32, eps 1e-6; two-pass variance, as accurate as the reference's."""
-    return nnx.LayerNorm(width, epsilon=1e-6, use_fast_variance=False, dtype=jnp.float32, rngs=rngs)
+def layer_norm(width: int, dtype, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """LayerNorm in float32, eps 1e-6, as accurate as the reference's.
+
+    Activations in bfloat16 are rounded far more coarsely than a variance from one pass over them.
+    """
+    one_pass = dtype == "bfloat16"
+    return nnx.LayerNorm(
+        width, epsilon=1e-6, use_fast_variance=one_pass, dtype=jnp.float32, rngs=rngs
+    )
 
 
-def linear(inputs: int, outputs: int, dtype, rngs: nnx.Rngs) -> nnx.Linear:
-    """A dense layer with float32 parameters that computes in `dtype`."""
-    return nnx.Linear(inputs, outputs, dtype=dtype, kernel_init=XAVIER, rngs=rngs)
+def gelu(x: jax.Array) -> jax.Array:
+    """Exact GELU, computed in float32; by erf, which costs TPUs less than jax.nn.gelu's erfc."""
+    wide = x.astype(jnp.float32)
+    return (0.5 * wide * (1 + jax.lax.erf(wide * 2**-0.5))).astype(x.dtype)
 
 
 def stacked_blocks(
-    depth: int, width: int, heads: int, mlp_ratio: float, dtype, rngs: nnx.Rngs
+    arch: Architecture, depth: int, width: int, heads: int, hidden: int, rngs: nnx.Rngs
 ) -> Block:
     """`depth` blocks as one, every parameter with a leading axis [depth, ...]."""
     keys = jax.random.split(rngs.params(), depth)
-    return jax.vmap(lambda key: Block(width, heads, mlp_ratio, dtype, nnx.Rngs(key)))(keys)
+    return jax.vmap(lambda key: Block(arch, width, heads, hidden, nnx.Rngs(key)))(keys)
 
 
 def run_blocks(blocks: Block, x: jax.Array, remat: str) -> jax.Array:
-    """Run stacked blocks over x [B, N, D]; with `full`, the backward pass recomputes each."""
+    """Run stacked blocks over x [B, N, D]; `remat` names what the backward pass finds saved."""
 
     def body(x: jax.Array, block: Block) -> tuple[jax.Array, None]:
         return block(x), None
 
     return jax.lax.scan(recomputed(body, remat), x, blocks)[0]
-
-
-def recomputed(body: Callable, remat: str) -> Callable:
-    """`full`: the backward pass computes `body` again, but for attention's output; `none`."""
-    if remat == "none":
-        return body
-    policy = jax.checkpoint_policies.save_only_these_names(SAVED)
-    return jax.checkpoint(body, policy=policy, prevent_cse=False)
 
 
 def split_last(blocks: Block) -> tuple[Block, Block]:

@@ -5,6 +5,7 @@ preset gives each logical axis a mesh axis. Stacked blocks have their layer axis
 sharded. What is not in the table is small and whole on every device.
 """
 
+import functools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -132,13 +133,16 @@ def over_tensor(function: Callable, spec: P) -> Callable:
     )
 
 
-def over_heads(attention: Callable) -> Callable:
-    """An attention of [B, H, N, d] arrays, of which each device computes its own clips and heads.
+def over_heads(attention: Callable, heads: int) -> Callable:
+    """`attention(q, k, v, heads)` of [B, N, H·d] arrays: each device computes its own heads.
 
     Outside of a step's `shard_map` a device has all of them.
     """
-    inside = jax.sharding.get_abstract_mesh().manual_axes
-    return over_tensor(attention, P(None, "tensor")) if inside else attention
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.manual_axes:
+        return functools.partial(attention, heads=heads)
+    own = functools.partial(attention, heads=heads // mesh.shape["tensor"])
+    return over_tensor(own, P(None, None, "tensor"))
 
 
 def mean_over_devices(x: jax.Array) -> jax.Array:

@@ -22,6 +22,7 @@ from data_pipelines import shards
 from data_pipelines.loader import LoaderConfig, make_loader
 from echofm_jax import cli, perf
 from echofm_jax import config as configs
+from echofm_jax.buckets import local_path
 from echofm_jax.checkpoint import Checkpoints
 from echofm_jax.compile_cache import keep_compiled, watch_cache
 from echofm_jax.distributed import cluster, introduce, require_same
@@ -46,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
         "echofm train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", help="FILE.py[:variant]; without it the workdir's own")
-    parser.add_argument("--workdir", required=True, type=Path)
+    parser.add_argument("--workdir", required=True, type=local_path)
     parser.add_argument("--profile", metavar="START:STOP", help="trace these steps, for XProf")
     args, overrides = parser.parse_known_args(argv)
     for extra in overrides:

@@ -7,7 +7,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/launch/setup_venv.sh"
 
-output=runs/quickstart source= setup_only=
+output=runs/quickstart source='' setup_only=''
 while [ $# -gt 0 ]; do
   case $1 in
     --setup-only) setup_only=1 ;;

@@ -1,5 +1,7 @@
 """Configs: the presets' numbers, overrides, refusals and what follows from the data's size."""
 
+import json
+
 import pytest
 from conftest import REPO
 
@@ -13,7 +15,10 @@ SIZES = {
     "vit_b": (768, 12, 12, 512, 8, 16, 16),
     "vit_l": (1024, 24, 16, 512, 8, 16, 16),
     "vit_h": (1280, 32, 16, 512, 8, 16, 14),
+    "vit_g": (1408, 40, 16, 512, 8, 16, 14),
+    "vit_e": (1792, 56, 16, 512, 8, 16, 14),
 }
+HIDDEN = {"vit_g": 6144, "vit_e": 15360}  # others: 4 × width
 
 
 @pytest.mark.parametrize("model", SIZES)
@@ -24,6 +29,9 @@ def test_presets_have_the_published_sizes(model):
     assert found == SIZES[model]
     assert (arch.frames, arch.size, arch.tubelet, arch.pred_frames) == (32, 224, 4, 8)
     assert arch.problems() == []
+    assert (arch.hidden, arch.decoder_hidden) == (
+        HIDDEN.get(model, 4 * arch.width), 4 * arch.decoder_width,
+    )  # fmt: skip
 
 
 def test_objectives():
@@ -50,8 +58,8 @@ def test_every_config_file_loads(path, variant):
         assert config.optim.weight_decay == 0.05
 
 
-def test_there_are_five_config_files():
-    assert [path.stem for path in FILES] == ["smoke", *sorted(SIZES)]
+def test_there_is_a_config_file_for_each_model():
+    assert [path.stem for path in FILES] == sorted(["smoke", *SIZES])
 
 
 @pytest.mark.parametrize(
@@ -99,7 +107,13 @@ def test_overrides_keep_their_fields_types():
         ("--config.model.decoder_heads=5", "model.decoder_width=192 is not divisible"),
         ("--config.model.pred_frames=12", "model.pred_frames=12 is not a multiple of the 8 time"),
         ("--config.model.dtype=float16", "model.dtype='float16' is none of float32, bfloat16"),
-        ("--config.mesh.preset=tp", "mesh.preset='tp' is none of dp, fsdp"),
+        ("--config.mesh.preset=tp", "mesh.preset='tp' is none of dp, fsdp, fsdp_tp"),
+        ("--config.mesh.tensor=0", "mesh.tensor=0 must be at least 1"),
+        ("--config.mesh.fsdp=2", "mesh.fsdp=2 splits nothing with mesh.preset=dp: choose fsdp or"),
+        ("--config.mesh.tensor=2", "mesh.preset=dp: choose fsdp_tp"),
+        ("--config.optim.ema=1", "optim.ema=1.0 is not in [0, 1)"),
+        ("--config.optim.reduce_dtype=half", "optim.reduce_dtype='half' is none of float32, bfl"),
+        ("--config.optim.moments_dtype=", "optim.moments_dtype='' is none of float32, bfloat16"),
         ("--config.objective.prior=none", "objective.prior='none' is none of pixel, embedding"),
         ("--config.objective.mask_ratio=1", "objective.mask_ratio=1.0 is not in [0, 1)"),
     ],
@@ -108,6 +122,14 @@ def test_what_cannot_work_is_refused_in_one_line(override, said):
     with pytest.raises(InputError) as error:
         configs.override(configs.default_config("vit_s", "official"), [override])
     assert said in str(error.value)
+
+
+def test_heads_that_cannot_be_split_are_named():
+    config = configs.default_config("vit_s", "official")
+    with pytest.raises(
+        InputError, match=r"mesh\.tensor=4 does not divide model\.heads=6; mesh\.te"
+    ):
+        configs.override(config, ["--config.mesh.preset=fsdp_tp", "--config.mesh.tensor=4"])
 
 
 def test_all_problems_are_named_at_once():
@@ -164,6 +186,25 @@ def test_a_damaged_or_missing_config_is_one_line(tmp_path):
     with pytest.raises(InputError, match=r"config\.json is damaged") as error:
         configs.load(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_fields_that_an_older_config_lacks_have_their_defaults(tmp_path):
+    config = configs.default_config("vit_s", "official")
+    older = config.to_dict()
+    del older["optim"]["ema"], older["mesh"]["tensor"], older["model"]["decoder_mlp_ratio"]
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    assert configs.load(tmp_path).to_dict() == config.to_dict()
+    (tmp_path / "config.json").write_text(json.dumps(older | {"newer": 1}))
+    with pytest.raises(InputError, match=r"damaged: .*newer"):
+        configs.load(tmp_path)
+
+
+def test_another_kind_of_state_is_refused(tmp_path):
+    known = configs.default_config("vit_s", "official")
+    other = configs.default_config("vit_s", "official")
+    other.optim.update(ema=0.99, moments_dtype="bfloat16", reduce_dtype="bfloat16")
+    with pytest.raises(InputError, match=r"optim\.moments_dtype is bfloat16 .*ema > 0 is True"):
+        configs.refuse_other_model(other, known, tmp_path)
 
 
 def test_another_model_is_refused_but_not_another_way_to_compute_it(tmp_path):

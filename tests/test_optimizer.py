@@ -52,8 +52,10 @@ def test_clipping_rule(gradient, limit, expected):
 def test_two_updates_by_hand():
     rates, clip_norm, decay, b1, b2 = (0.1, 0.05), 1.0, 0.05, 0.9, 0.95
     optimizer = adamw(lambda n: jnp.array(rates)[n], clip_norm=clip_norm, weight_decay=decay)
+    half = adamw(lambda n: jnp.array(rates)[n], clip_norm=clip_norm, weight_decay=decay,
+                 moments_dtype="bfloat16")  # fmt: skip
     params = {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([0.5])}
-    state = optimizer.init(params)
+    state, half_state = optimizer.init(params), half.init(params)
     x, m, v = np.array([1.0, -2.0, 0.5]), np.zeros(3), np.zeros(3)
     decayed = np.array([1.0, 1.0, 0.0])  # the bias is not
     for count, gradient in enumerate(([3.0, 4.0, 0.0], [0.1, -0.2, 0.3])):
@@ -62,7 +64,17 @@ def test_two_updates_by_hand():
         m_hat, v_hat = m / (1 - b1 ** (count + 1)), v / (1 - b2 ** (count + 1))
         x = x - rates[count] * (m_hat / (np.sqrt(v_hat) + 1e-8) + decay * decayed * x)
         grads = {"kernel": jnp.array(gradient[:2]), "bias": jnp.array(gradient[2:])}
+        half_updates, half_state = half.update(grads, half_state, params)
         updates, state = optimizer.update(grads, state, params)
+        # Only what is kept is rounded: the first update is the same, the second nearly.
+        for name in params:
+            tolerance = 1e-2 if count else 1e-6
+            np.testing.assert_allclose(half_updates[name], updates[name], rtol=tolerance)
+            assert half_updates[name].dtype == jnp.float32
         params = optax.apply_updates(params, updates)
         found = np.concatenate([params["kernel"], params["bias"]])
         np.testing.assert_allclose(found, x, rtol=1e-5)
+    moments = half_state[1]
+    assert moments.count.dtype == jnp.int32
+    for tree in (moments.mu, moments.nu):
+        assert {x.dtype for x in tree.values()} == {jnp.dtype("bfloat16")}
