@@ -73,6 +73,8 @@ class Goodput(Timeline):
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        if error is None:
+            self.drain()
         self.stop_watching()
         if self.row is None:
             return
