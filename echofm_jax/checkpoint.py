@@ -24,7 +24,7 @@ from echofm_jax.errors import InputError
 policies = ocp.checkpoint_managers
 log = logging.getLogger(__name__)
 MARGIN = 50e6  # bytes, for everything that is not an array
-SEEN = 100  # of the newest checkpoints, looked at for a whole one
+SEEN = 50  # of the newest checkpoints, looked at for a whole one
 
 
 class Checkpoints:

@@ -6,9 +6,19 @@ enough; elsewhere the environment says it:
     JAX_COORDINATOR_ADDRESS=HOST0[:PORT] JAX_NUM_PROCESSES=4 JAX_PROCESS_ID=2 echofm train ...
 
 JAX_COORDINATOR_PORT alone changes the port. Only this port of host 0 must be open to the others.
+
+When a host is lost the others stop, and the same command continues from the last checkpoint:
+
+| the host                                 | the others end after | status                 |
+| ---------------------------------------- | -------------------- | ---------------------- |
+| did not come                             | 50 s                 | 75                     |
+| its process ended, however               | 1 s                  | 75, or its own 1 or 2  |
+| its machine or network is gone           | 30 s                 | 75                     |
+| its process is frozen, its machine lives | 60 s                 | 134, JAX's own abort   |
 """
 
 import contextlib
+import hashlib
 import logging
 import os
 import sys
@@ -27,7 +37,7 @@ from echofm_jax.errors import InputError, TryAgain
 
 log = logging.getLogger(__name__)
 PORT = "8476"  # where the environment gives an address without one
-SKEW = 2.0  # seconds between clocks that are worth a warning
+SKEW = 5.0  # seconds between clocks that are worth a warning; a busy host 0 measures 2 too many
 FROZEN = 60  # seconds after which JAX ends a run whose peer neither works nor closes its line
 LONGEST = 1000  # bytes of a note that hosts exchange
 
@@ -161,6 +171,17 @@ def gather(note: str) -> list[str]:
     own = np.frombuffer(note.encode()[:LONGEST].ljust(LONGEST, b"\0"), np.uint8)
     notes = multihost_utils.process_allgather(own)  # [hosts, LONGEST]
     return [row.tobytes().rstrip(b"\0").decode(errors="replace") for row in notes]
+
+
+def require_same(what: str, value: dict) -> None:
+    """Refuse, on all hosts, a value that is not the same on all of them."""
+    notes = gather(hashlib.sha256(repr(value).encode()).hexdigest())
+    others = ", ".join(str(host) for host, note in enumerate(notes) if note != notes[0])
+    if others:
+        raise InputError(
+            f"host {others} has another {what} than host 0: start the same command on the same "
+            "data everywhere"
+        )
 
 
 def agree(problem: str) -> str:

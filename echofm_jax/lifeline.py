@@ -117,14 +117,7 @@ def _call(port: int, here: dict) -> tuple[dict[int, socket.socket], dict]:
     """Host 0: wait for all others, then tell them all who is there."""
     hosts, lines, ahead, came = {0: here}, {}, {0: 0.0}, []
     count, end, problem = here["count"], time.monotonic() + ARRIVAL, None
-    try:
-        server = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    except OSError as error:
-        raise InputError(
-            f"the coordinator's port {port} cannot be used ({error.strerror}): set another "
-            "JAX_COORDINATOR_PORT on every host"
-        ) from error
-    with server:
+    with _listen(port, end) as server:
         while len(hosts) < count and problem is None:
             server.settimeout(max(end - time.monotonic(), 0.001))
             try:
@@ -166,6 +159,20 @@ def _call(port: int, here: dict) -> tuple[dict[int, socket.socket], dict]:
     for line in lines.values():
         send(line, roll)
     return lines, roll
+
+
+def _listen(port: int, end: float) -> socket.socket:
+    """A socket on the coordinator's port, as soon as a former run has left it."""
+    while True:
+        try:
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as error:
+            if time.monotonic() > end:
+                raise InputError(
+                    f"the coordinator's port {port} cannot be used ({error.strerror}): set "
+                    "another JAX_COORDINATOR_PORT on every host"
+                ) from error
+        time.sleep(0.2)
 
 
 def _answer(name: str, port: int, here: dict) -> tuple[socket.socket, dict]:

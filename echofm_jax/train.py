@@ -25,7 +25,7 @@ from echofm_jax import config as configs
 from echofm_jax.buckets import local_path
 from echofm_jax.checkpoint import Checkpoints
 from echofm_jax.compile_cache import keep_compiled, watch_cache
-from echofm_jax.distributed import cluster, introduce
+from echofm_jax.distributed import cluster, introduce, require_same
 from echofm_jax.errors import InputError
 from echofm_jax.goodput import Goodput
 from echofm_jax.host_memory import return_free_memory
@@ -38,6 +38,7 @@ from echofm_jax.watchdog import Watchdog
 from echofm_jax.workdir import open_workdir
 
 log = logging.getLogger(__name__)
+OWN = {"data.dir": "", "data.workers": 0}  # what hosts may have each their own of
 
 
 def main(argv: Sequence[str]) -> int:
@@ -54,9 +55,9 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(f"unknown argument {extra}: see `echofm train --help`")
     logging.basicConfig(format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("echofm_jax").setLevel(logging.INFO)
-    config = choose_config(args.config, overrides, args.workdir)
     window = parse_window(args.profile) if args.profile else range(0)
     with cluster(), Goodput(cli.began) as goodput:
+        config = choose_config(args.config, overrides, args.workdir)
         return train(config, args.workdir, goodput, window)
 
 
@@ -82,6 +83,7 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
     if not config.data.dir:
         raise InputError("no data: give --config.data.dir=DIR, what `echofm ingest` wrote")
     info = shards.dataset_info(config.data.dir)
+    require_same("config or data set", configs.leaves(config) | OWN | dataclasses.asdict(info))
     program = build(config, mesh, info.records["train"], colour=info.colour)
     recipe = program.recipe
     share, shares = batch_share(config.data.batch_size, mesh)

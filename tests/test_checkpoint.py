@@ -148,6 +148,16 @@ def test_parameters_alone(three, wanted, step):
     jax.tree.map(np.testing.assert_array_equal, params, state_at(step)["params"])
 
 
+def test_where_an_average_is_kept_it_is_what_is_read(tmp_path):
+    state = state_at(1)
+    average = jax.tree.map(lambda x: x + 1, state["params"])
+    checkpoints = Checkpoints(tmp_path, every=1, keep=1)
+    checkpoints.save(1, state | {"ema": average}, {})
+    checkpoints.finish()
+    params, _ = load_params(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, params, average)
+
+
 def test_a_wrong_step_lists_those_there_are(three):
     with pytest.raises(InputError, match=r"no checkpoint of step 5 in .*: there are \[1, 2, 3\]"):
         load_params(three, 5)
