@@ -75,7 +75,12 @@ def cache_folder() -> Path:
 
 
 def compile_step(
-    config: ConfigDict, topology: Topology, *, train_records: int, say: Callable[[str], None]
+    config: ConfigDict,
+    topology: Topology,
+    *,
+    train_records: int,
+    flags: str = "",
+    say: Callable[[str], None],
 ) -> Compiled:
     """The step that `echofm train` would run, compiled for a topology.
 
@@ -83,10 +88,12 @@ def compile_step(
       config: checked; its batch is the global one.
       topology: its slices override the config's.
       train_records: clips of the training split.
+      flags: of libtpu, such as `--xla_tpu_scoped_vmem_limit_kib=98304`.
       say: told what is being compiled, and whether it was known already.
 
     Raises:
-      InputError: no libtpu, or the config does not fit the mesh (out of memory is no error).
+      InputError: no libtpu, a flag that it does not know, or the config does not fit the mesh (out
+        of memory is no error).
     """
     config = ConfigDict(config.to_dict())
     config.mesh.slices = topology.slices
@@ -105,18 +112,20 @@ def compile_step(
     with tempfile.TemporaryDirectory(prefix="echofm-plan-") as folder:
         result, dump = Path(folder) / "result", Path(folder) / "dump"
         dump.mkdir()
-        user_flags = os.environ.get("LIBTPU_INIT_ARGS", "")
-        flags = f"{user_flags} {schedule.FLAGS.format(folder=dump)}".strip()
-        request |= {"result": str(result), "dump": str(dump), "flags": user_flags}
+        request |= {"result": str(result), "dump": str(dump), "flags": flags}
+        arguments = f"{flags} {schedule.FLAGS.format(folder=dump)}"
         process = subprocess.run(
             [sys.executable, "-m", "echofm_jax.aot"],
             input=json.dumps(request),
-            env=os.environ | ENVIRONMENT | {"LIBTPU_INIT_ARGS": flags},
+            env=os.environ | ENVIRONMENT | {"LIBTPU_INIT_ARGS": arguments},
             capture_output=True,
             text=True,
         )
         if process.returncode == 2:
             raise InputError(process.stderr.strip().splitlines()[-1])
+        unknown = re.search(r"[Uu]nknown command line flag '(\w+)'", process.stderr)
+        if unknown:
+            raise InputError(f"libtpu knows no flag --{unknown.group(1)}: take it out")
         if process.returncode or not result.exists():
             raise RuntimeError(f"compiling for {topology} failed:\n{process.stderr[-6000:]}")
         facts = json.loads(result.read_text())

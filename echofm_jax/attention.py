@@ -1,6 +1,7 @@
 """Softmax attention behind one function; which algorithm runs follows from the platform."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -15,33 +16,70 @@ KINDS = ("auto", "plain", "splash")
 
 
 def attention(
-    query: jax.Array, key: jax.Array, value: jax.Array, heads: int, kind: str = "auto"
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    heads: int,
+    scale: float,
+    kind: str = "auto",
 ) -> jax.Array:
-    """[B, N, D], [B, M, D], [B, M, D] → [B, N, D]; softmax in float32.
+    """[B, N, H·d], [B, M, H·d], [B, M, H·d] → [B, N, H·d]; softmax in float32.
 
     Args:
       query, key, value: the dense layers' outputs, heads side by side.
-      heads: H; a head has D / H channels.
+      heads: H.
+      scale: of the logits.
       kind: `auto` takes the fastest for the platform; `plain` and, on TPUs, `splash` (the kernel
         that JAX ships) are there to compare with.
 
     Raises:
       InputError: `splash` elsewhere than on TPUs.
     """
-    mesh = jax.sharding.get_abstract_mesh()  # of the devices that this is compiled for
-    platform = jax.default_backend() if mesh.empty else mesh.abstract_device.platform
-    if kind == "splash" and platform != "tpu":
-        raise InputError(f"model.attention=splash runs on TPUs, not on {platform}: choose auto")
-    if platform == "tpu" and kind != "plain" and query.shape[-1] <= heads * LANES:
+    if kind == "splash" and target() != "tpu":
+        raise InputError(f"model.attention=splash runs on TPUs, not on {target()}: choose auto")
+    if target() == "tpu" and kind != "plain" and query.shape[-1] <= heads * LANES:
         run = splash if kind == "splash" else fused
     else:
-        algorithm = blockwise if platform == "cpu" and kind == "auto" else plain
+        algorithm = blockwise if target() == "cpu" and kind == "auto" else plain
         run = functools.partial(heads_major, algorithm)
-    return over_heads(run, heads)(query, key, value)
+    return over_heads(functools.partial(run, scale=scale), heads)(query, key, value)
+
+
+def target() -> str:
+    """The platform that is compiled for: of the mesh in scope, else this process's own."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.default_backend() if mesh.empty else mesh.abstract_device.platform
+
+
+def head_lanes(head_dim: int, kind: str) -> int:
+    """Channels that a head should take in q, k and v, the true ones first and then zeros.
+
+    Heads of 80 or 88 channels do not fill a TPU's lanes: it is cheaper to multiply by a kernel with
+    zeros between the heads than to move activations apart afterwards.
+    """
+    packs = LANES % head_dim == 0 or head_dim > LANES
+    return head_dim if packs or kind != "auto" or target() != "tpu" else LANES
+
+
+def widen_heads(parameter: jax.Array, heads: int, lanes: int, *, axis: int) -> jax.Array:
+    """Zeros behind each head's channels along `axis`: H·d → H·lanes."""
+    before, after = parameter.shape[:axis], parameter.shape[axis + 1 :]
+    head_dim = parameter.shape[axis] // heads
+    if head_dim == lanes:
+        return parameter
+    apart = parameter.reshape(*before, heads, head_dim, *after)
+    padding = [(0, 0)] * apart.ndim
+    padding[axis + 1] = (0, lanes - head_dim)
+    return jnp.pad(apart, padding).reshape(*before, heads * lanes, *after)
 
 
 def heads_major(
-    algorithm, query: jax.Array, key: jax.Array, value: jax.Array, heads: int
+    algorithm: Callable,
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    heads: int,
+    scale: float,
 ) -> jax.Array:
     """Apply `algorithm` to scaled q [B, H, N, d], k and v [B, H, M, d]."""
     b, n, width = query.shape
@@ -49,8 +87,8 @@ def heads_major(
     def split(x: jax.Array) -> jax.Array:
         return x.reshape(b, -1, heads, width // heads).transpose(0, 2, 1, 3)  # [B, H, N, d]
 
-    mixed = algorithm(split(query) * (width // heads) ** -0.5, split(key), split(value))
-    return mixed.transpose(0, 2, 1, 3).reshape(b, n, width)  # [B, N, D]
+    mixed = algorithm(split(query) * scale, split(key), split(value))
+    return mixed.transpose(0, 2, 1, 3).reshape(b, n, width)  # [B, N, H·d]
 
 
 def plain(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:

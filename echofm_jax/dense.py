@@ -17,8 +17,12 @@ class Dense(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., inputs] → [..., outputs]."""
-        product = jnp.dot(x.astype(self.dtype), self.kernel[...].astype(self.dtype))
-        return add_bias(product, self.bias[...])
+        return dense(x, self.kernel[...], self.bias[...], self.dtype)
+
+
+def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array, dtype: str) -> jax.Array:
+    """x [..., inputs] · kernel [inputs, outputs] + bias [outputs] in `dtype`."""
+    return add_bias(jnp.dot(x.astype(dtype), kernel.astype(dtype)), bias)
 
 
 @jax.custom_vjp

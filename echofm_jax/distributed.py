@@ -6,6 +6,15 @@ enough; elsewhere the environment says it:
     JAX_COORDINATOR_ADDRESS=HOST0[:PORT] JAX_NUM_PROCESSES=4 JAX_PROCESS_ID=2 echofm train ...
 
 JAX_COORDINATOR_PORT alone changes the port. Only this port of host 0 must be open to the others.
+
+When a host is lost the others stop, and the same command continues from the last checkpoint:
+
+| the host                                 | the others end after | status                 |
+| ---------------------------------------- | -------------------- | ---------------------- |
+| did not come                             | 50 s                 | 75                     |
+| its process ended, however               | 1 s                  | 75, or its own 1 or 2  |
+| its machine or network is gone           | 30 s                 | 75                     |
+| its process is frozen, its machine lives | 60 s                 | 134, JAX's own abort   |
 """
 
 import contextlib

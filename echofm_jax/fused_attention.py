@@ -9,6 +9,7 @@ nothing is kept but what went in. (FlashAttention, Dao et al. 2022, appendix B.2
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,87 +27,97 @@ A_BT, A_B, AT_B = (((1,), (1,)), ((), ())), (((1,), (0,)), ((), ())), (((0,), (0
 
 
 def fused(
-    query: jax.Array, key: jax.Array, value: jax.Array, heads: int, *, interpret: bool = False
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    heads: int,
+    scale: float,
+    *,
+    interpret: bool = False,
 ) -> jax.Array:
-    """Unscaled [B, N, D], [B, M, D], [B, M, D] → [B, N, D]; heads of at most 128 channels.
+    """[B, N, H·d], [B, M, H·d], [B, M, H·d] → [B, N, H·d]; d divides 128.
 
     `interpret` runs the kernels' arithmetic on any platform, slowly.
     """
     width = query.shape[-1]
-    head_dim = width // heads
-    q, k, v = (to_lanes(x, head_dim) for x in (query, key, value))  # [B, N, blocks · 128]
-    mixed = _attend(q, k, v, head_dim, interpret)
-    return saved(from_lanes(mixed, head_dim, width))  # [B, N, D]
+    spare = ((0, 0), (0, 0), (0, -width % LANES))  # heads of zeros fill up the last block
+    q, k, v = (jnp.pad(x, spare) for x in (query, key, value))  # [B, N, blocks · 128]
+    mixed = _attend(q, k, v, Heads(channels=width // heads, scale=scale), interpret)
+    return saved(mixed[..., :width])  # [B, N, H·d]
 
 
-def to_lanes(x: jax.Array, head_dim: int) -> jax.Array:
-    """[B, N, H·d] → [B, N, blocks · 128]: heads side by side if d divides 128, else one a block."""
-    if LANES % head_dim:
-        x = x.reshape(*x.shape[:2], -1, head_dim)  # [B, N, H, d]
-        x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, LANES - head_dim)))  # [B, N, H, 128]
-        return x.reshape(*x.shape[:2], -1)
-    return jnp.pad(x, ((0, 0), (0, 0), (0, -x.shape[-1] % LANES)))
+class Heads(NamedTuple):
+    """The heads in a block of lanes."""
 
+    channels: int
+    scale: float
 
-def from_lanes(x: jax.Array, head_dim: int, width: int) -> jax.Array:
-    """[B, N, blocks · 128] → [B, N, H·d], the inverse of `to_lanes`."""
-    if LANES % head_dim:
-        x = x.reshape(*x.shape[:2], -1, LANES)[..., :head_dim]  # [B, N, H, d]
-        return x.reshape(*x.shape[:2], width)
-    return x[..., :width]
+    @property
+    def count(self) -> int:
+        """How many a block holds."""
+        return LANES // self.channels
+
+    def own(self, head: jax.Array) -> jax.Array:
+        """[1, 128] bool: the lanes of one head."""
+        lane = jax.lax.broadcasted_iota(jnp.int32, (1, LANES), 1)
+        return (lane >= head * self.channels) & (lane < (head + 1) * self.channels)
+
+    def scaled(self, q: jax.Array, own: jax.Array) -> jax.Array:
+        """One head's queries times the logits' scale, zero in the other lanes."""
+        return jnp.where(own, q.astype(jnp.float32) * self.scale, 0.0).astype(q.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _attend(q: jax.Array, k: jax.Array, v: jax.Array, head_dim: int, interpret: bool) -> jax.Array:
+def _attend(q: jax.Array, k: jax.Array, v: jax.Array, heads: Heads, interpret: bool) -> jax.Array:
     rows = block_rows(q.shape[1], FORWARD_ROWS, 16)  # bfloat16 packs 16 rows into a tile
     queries, keys = _specs(rows, k.shape[1])
     return pl.pallas_call(
-        functools.partial(_forward_kernel, head_dim=head_dim),
+        functools.partial(_forward_kernel, heads=heads),
         in_specs=[queries, keys, keys],
         out_specs=queries,
         out_shape=jax.ShapeDtypeStruct(q.shape, q.dtype),
-        **_settings("attention_forward", q, k, head_dim, rows, products=2, interpret=interpret),
+        **_settings("attention_forward", q, k, heads, rows, products=2, interpret=interpret),
     )(q, k, v)
 
 
-def _attend_forward(q, k, v, head_dim, interpret):
-    return _attend(q, k, v, head_dim, interpret), (q, k, v)
+def _attend_forward(q, k, v, heads, interpret):
+    return _attend(q, k, v, heads, interpret), (q, k, v)
 
 
-def _attend_backward(head_dim, interpret, inputs, gradient):
+def _attend_backward(heads, interpret, inputs, gradient):
     q, k, v = inputs
     rows = block_rows(q.shape[1], BACKWARD_ROWS, LANES)  # queries are in lanes here
     queries, keys = _specs(rows, k.shape[1])
     sums = pltpu.VMEM((k.shape[1], LANES), jnp.float32)
     return pl.pallas_call(
-        functools.partial(_backward_kernel, head_dim=head_dim, queries=q.shape[1]),
+        functools.partial(_backward_kernel, heads=heads, queries=q.shape[1]),
         in_specs=[queries, keys, keys, queries],
         out_specs=[queries, keys, keys],
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype) for x in inputs],
         scratch_shapes=[sums, sums],
-        **_settings("attention_backward", q, k, head_dim, rows, products=5, interpret=interpret),
+        **_settings("attention_backward", q, k, heads, rows, products=5, interpret=interpret),
     )(q, k, v, gradient)
 
 
 _attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _forward_kernel(q_ref, k_ref, v_ref, out_ref, *, head_dim: int):
+def _forward_kernel(q_ref, k_ref, v_ref, out_ref, *, heads: Heads):
     q, k, v = q_ref[...], k_ref[...], v_ref[...]  # [rows, 128], [M, 128], [M, 128]
 
     def one_head(head, _):
-        own = _own_lanes(head, head_dim)
-        logits = _dot(_scaled(q, own, head_dim), k, A_BT)  # [rows, M]
+        own = heads.own(head)
+        logits = _dot(heads.scaled(q, own), k, A_BT)  # [rows, M]
         weights = jnp.exp(logits - logits.max(1, keepdims=True))
         mixed = _dot(weights.astype(v.dtype), v, A_B) / weights.sum(1, keepdims=True)
         out_ref[...] = jnp.where(own, mixed.astype(out_ref.dtype), out_ref[...])
 
-    jax.lax.fori_loop(0, _heads(head_dim), one_head, None)
+    jax.lax.fori_loop(0, heads.count, one_head, None)
 
 
 def _backward_kernel(
     q_ref, k_ref, v_ref, out_grad_ref, dq_ref, dk_ref, dv_ref, dk_sum, dv_sum,
-    *, head_dim: int, queries: int,
+    *, heads: Heads, queries: int,
 ):  # fmt: skip
     """Logits are transposed, [M, rows]: of the five products only dq's transposes an operand."""
     rows, part, parts = q_ref.shape[0], pl.program_id(2), pl.num_programs(2)
@@ -121,8 +132,8 @@ def _backward_kernel(
         dv_sum[...] = jnp.zeros_like(dv_sum)
 
     def one_head(head, _):
-        own = _own_lanes(head, head_dim)
-        q_own = _scaled(q, own, head_dim)
+        own = heads.own(head)
+        q_own = heads.scaled(q, own)
         grad_own = jnp.where(own, out_grad, jnp.zeros_like(out_grad))
         logits = _dot(k, q_own, A_BT)  # [M, rows]
         weights = jnp.exp(logits - logits.max(0, keepdims=True))
@@ -132,30 +143,15 @@ def _backward_kernel(
         dlogits = weights * (dweights - (weights * dweights).sum(0, keepdims=True))
         dlogits = dlogits.astype(q.dtype)
         dk_sum[...] += _dot(dlogits, q_own, A_B)
-        dq = _dot(dlogits, k, AT_B) * head_dim**-0.5  # [rows, 128]
+        dq = _dot(dlogits, k, AT_B) * heads.scale  # [rows, 128]
         dq_ref[...] = jnp.where(own, dq.astype(dq_ref.dtype), dq_ref[...])
 
-    jax.lax.fori_loop(0, _heads(head_dim), one_head, None)
+    jax.lax.fori_loop(0, heads.count, one_head, None)
 
     @pl.when(part == parts - 1)
     def _():
         dk_ref[...] = dk_sum[...].astype(dk_ref.dtype)
         dv_ref[...] = dv_sum[...].astype(dv_ref.dtype)
-
-
-def _own_lanes(head: jax.Array, head_dim: int) -> jax.Array:
-    """[1, 128] bool: the lanes of a block's `head`; all of them if it is alone there."""
-    lane = jax.lax.broadcasted_iota(jnp.int32, (1, LANES), 1)
-    return (lane >= head * head_dim) & (lane < (head + 1) * head_dim)
-
-
-def _scaled(q: jax.Array, own: jax.Array, head_dim: int) -> jax.Array:
-    return jnp.where(own, q.astype(jnp.float32) * head_dim**-0.5, 0.0).astype(q.dtype)
-
-
-def _heads(head_dim: int) -> int:
-    """Heads in a block of lanes."""
-    return 1 if LANES % head_dim else LANES // head_dim
 
 
 _dot = functools.partial(jax.lax.dot_general, preferred_element_type=jnp.float32)
@@ -175,10 +171,10 @@ def _specs(rows: int, keys: int) -> tuple[pl.BlockSpec, pl.BlockSpec]:
     )
 
 
-def _settings(name: str, q, k, head_dim: int, rows: int, *, products: int, interpret: bool) -> dict:
+def _settings(name: str, q, k, heads: Heads, rows: int, *, products: int, interpret: bool) -> dict:
     """What both calls have in common; the cost is for XLA's scheduler."""
     clips, queries, width = q.shape
-    logits = clips * (width // LANES) * _heads(head_dim) * queries * k.shape[1]
+    logits = clips * (width // LANES) * heads.count * queries * k.shape[1]
     return {
         "name": name,
         "grid": (clips, width // LANES, pl.cdiv(queries, rows)),

@@ -7,9 +7,9 @@ what came after the last one and counts nothing twice. Over several runs two mor
 - `repeated`: steps that a later run had to make again, because no checkpoint held them;
 - `down`: from the last row that a run wrote to the beginning of the next one.
 
-All buckets sum to the time from the first run's beginning until now (within 0.2 s a run: the
-interpreter's own start and end belong to no bucket of a run). Time after a run that had reached
-its last step is nobody's loss and left out.
+All buckets sum to the time from the first run's beginning to the last one's latest row. Loading the
+interpreter and ending it, about a second, is `down` between two runs and otherwise not counted.
+Time after a run that had reached its last step is nobody's loss and left out.
 """
 
 import datetime
@@ -73,6 +73,8 @@ class Goodput(Timeline):
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        if error is None:
+            self.drain()
         self.stop_watching()
         if self.row is None:
             return

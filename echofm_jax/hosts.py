@@ -9,6 +9,7 @@ import functools
 import logging
 import socket
 import time
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -31,6 +32,16 @@ SLOWER = 1.5  # times the median host's `alone_s`
 AGAIN_AFTER = 60.0  # seconds until the same is said again
 ALONE_SECONDS = 0.005  # of work on devices at their peak
 SIZE = 512  # of the matrices in it
+
+
+class Outlier(NamedTuple):
+    """One host that holds the others up."""
+
+    host: int
+    kind: str  # of KINDS
+    seconds: float  # that it has of it
+    usual: float  # that the median host has
+    wall: float  # seconds in which it had them
 
 
 class Hosts:
@@ -76,25 +87,25 @@ class Hosts:
         if self._wall >= JUDGED:
             found = outlier(self._table, self._wall)
             if found is not None:
-                values["hosts/worst"] = float(found[0])
-                self._name(*found)
+                values["hosts/worst"] = float(found.host)
+                self._name(found)
             self._table, self._wall = np.zeros_like(self._table), 0.0
         return values
 
-    def _name(self, host: int, kind: str, seconds: float, usual: float, wall: float) -> None:
-        now = time.monotonic()
-        if self.index or now - self._said.get((host, kind), -np.inf) < AGAIN_AFTER:
+    def _name(self, found: Outlier) -> None:
+        now, same = time.monotonic(), found[:2]
+        if self.index or now - self._said.get(same, -np.inf) < AGAIN_AFTER:
             return
-        self._said[host, kind] = now
-        of = "" if kind == "alone_s" else f" of the last {wall:.3g} s"
+        self._said[same] = now
+        of = "" if found.kind == "alone_s" else f" of the last {found.wall:.3g} s"
         log.warning(
             "host %d (%s) holds the others up: %s: %.3g s%s, the median host %.3g s",
-            host, self.names[host], KINDS[kind], seconds, of, usual,
+            found.host, self.names[found.host], KINDS[found.kind], found.seconds, of, found.usual,
         )  # fmt: skip
 
 
-def outlier(table: np.ndarray, wall: float) -> tuple[int, str, float, float, float] | None:
-    """(host, kind, its seconds, the median host's, wall) of the one that stands out, if one does.
+def outlier(table: np.ndarray, wall: float) -> Outlier | None:
+    """The host that stands out in `wall` seconds, if one does; `table` as in `Hosts.report`.
 
     Of several reasons the first of `KINDS` is given: a host that was stopped had no data either.
     """
@@ -103,7 +114,7 @@ def outlier(table: np.ndarray, wall: float) -> tuple[int, str, float, float, flo
         seconds, usual = float(column[host]), float(lower_median(column))
         limit = SLOWER * usual if kind == "alone_s" else usual + SHARE * wall
         if KINDS[kind] and seconds > limit:
-            return host, kind, seconds, usual, wall
+            return Outlier(host, kind, seconds, usual, wall)
     return None
 
 

@@ -6,7 +6,6 @@ import sys
 import time
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 SHOWN = ("loss", "recon", "triplet", "cycle", "grad_norm")
@@ -16,6 +15,9 @@ class MetricWriter:
     """`metrics.jsonl` and TensorBoard events of a workdir; steps after `start` are rewritten."""
 
     def __init__(self, workdir: Path, start: int):
+        # It imports PyTorch where there is one: seconds that only the host which writes needs.
+        from tensorboardX import SummaryWriter
+
         self.path = workdir / "metrics.jsonl"
         forget_after(self.path, start)
         self.file = self.path.open("a")

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from echofm_jax.architecture import Architecture
-from echofm_jax.attention import attention
-from echofm_jax.dense import XAVIER, Dense
+from echofm_jax.attention import attention, head_lanes, widen_heads
+from echofm_jax.dense import XAVIER, Dense, dense
 from echofm_jax.patches import CHANNELS, patchify, take_tokens, to_unit, with_channels
 from echofm_jax.remat import recomputed
 
@@ -46,14 +46,28 @@ class Attention(nnx.Module):
     """Multi-head attention's four dense layers."""
 
     def __init__(self, width: int, heads: int, dtype, kind: str, rngs: nnx.Rngs):
-        self.heads, self.kind = heads, kind
+        self.heads, self.kind, self.dtype = heads, kind, dtype
         self.query, self.key = Dense(width, width, dtype, rngs), Dense(width, width, dtype, rngs)
         self.value, self.out = Dense(width, width, dtype, rngs), Dense(width, width, dtype, rngs)
 
     def __call__(self, x: jax.Array, keys: jax.Array) -> jax.Array:
         """Queries from x [B, N, D], keys and values from [B, M, D] → [B, N, D]."""
-        query, key, value = self.query(x), self.key(keys), self.value(keys)
-        return self.out(attention(query, key, value, self.heads, self.kind))
+        head_dim = x.shape[-1] // self.heads
+        lanes = head_lanes(head_dim, self.kind)  # what a head takes in memory: d or more
+
+        def project(layer: Dense, y: jax.Array) -> jax.Array:
+            kernel = widen_heads(layer.kernel[...], self.heads, lanes, axis=1)
+            bias = widen_heads(layer.bias[...], self.heads, lanes, axis=0)
+            return dense(y, kernel, bias, self.dtype)  # [B, N, H·lanes]
+
+        query, key, value = (
+            project(self.query, x),
+            project(self.key, keys),
+            project(self.value, keys),
+        )
+        mixed = attention(query, key, value, self.heads, head_dim**-0.5, self.kind)
+        kernel = widen_heads(self.out.kernel[...], self.heads, lanes, axis=0)
+        return dense(mixed, kernel, self.out.bias[...], self.dtype)  # [B, N, D]
 
 
 class Mlp(nnx.Module):

@@ -6,19 +6,21 @@
     echofm plan --config=configs/vit_l.py --topology=v5e:16x16 --weak-scaling --per-chip=8
 
 The training step is compiled by the TPU's own compiler (libtpu), which needs no TPU: minutes for a
-large model, seconds when the same step was planned before. Flags in LIBTPU_INIT_ARGS are obeyed.
+large model, seconds when the same step was planned before. Flags in LIBTPU_INIT_ARGS and those of
+--libtpu-flags are obeyed.
 """
 
 import argparse
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from echofm_jax import aot, cli, plan_facts, plan_search, plan_table, topology
+from echofm_jax import aot, cli, libtpu_flags, plan_facts, plan_search, plan_table, topology
 from echofm_jax import config as configs
 from echofm_jax.errors import InputError
 from echofm_jax.topology import CHIPS, Topology
@@ -47,6 +49,12 @@ def main(argv: Sequence[str]) -> int:
         "--clips",
         type=int,
         help=f"training clips (default: of --config.data.dir, or {PAPER_CLIPS})",
+    )
+    parser.add_argument(
+        "--libtpu-flags",
+        default="",
+        metavar="NAME[,NAME]",
+        help=f"sets of {libtpu_flags.FILE.name}",
     )
     parser.add_argument(
         "--loader-json", type=Path, help="what `echofm bench loader --json` printed on a host"
@@ -84,6 +92,7 @@ class Planner:
         if importlib.util.find_spec("libtpu") is None:
             raise InputError(aot.REASON)
         self.args, self.config = args, config
+        self.flags = chosen_flags(args.libtpu_flags)
         self.clips = args.clips or training_clips(config)
         self.loader = None if args.loader_json is None else loader_rates(args.loader_json)
 
@@ -102,7 +111,7 @@ class Planner:
         compiled = self.compile(config, target)
         plan = plan_facts.facts(
             config, target, compiled, train_records=self.clips, loader=self.loader,
-            instructions=self.args.instructions,
+            flags=self.flags, instructions=self.args.instructions,
         )  # fmt: skip
 
         def attempt(other: ConfigDict) -> aot.Compiled:
@@ -132,7 +141,7 @@ class Planner:
         def say(text: str) -> None:
             print(text, file=sys.stderr, flush=True)
 
-        return aot.compile_step(config, target, train_records=self.clips, say=say)
+        return aot.compile_step(config, target, train_records=self.clips, flags=self.flags, say=say)
 
 
 def growing(target: Topology) -> list[Topology]:
@@ -146,6 +155,16 @@ def growing(target: Topology) -> list[Topology]:
     if kept[-1].chips != shapes[-1].chips:
         kept.append(shapes[-1])
     return kept + [Topology(chip=chip, shape=kept[-1].shape, slices=n) for n in (2, 4)]
+
+
+def chosen_flags(names: str) -> str:
+    """The environment's flags and those of named sets, as libtpu takes them."""
+    flags = [os.environ.get("LIBTPU_INIT_ARGS", "")]
+    sets = libtpu_flags.flag_sets() if names else {}
+    for name in filter(None, names.split(",")):
+        configs.pick(dict.fromkeys(sets, ()), name, "set of libtpu flags")
+        flags += sets[name]
+    return " ".join(filter(None, flags))
 
 
 def training_clips(config: ConfigDict) -> int:

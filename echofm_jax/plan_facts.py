@@ -29,6 +29,7 @@ def facts(
     compiled: Compiled,
     *,
     train_records: int,
+    flags: str = "",
     loader: dict | None = None,
     instructions: int = 0,
 ) -> dict:
@@ -39,6 +40,7 @@ def facts(
       topology: what it was compiled for.
       compiled: see `aot.compile_step`.
       train_records: clips of the training split.
+      flags: of libtpu, that it was compiled with.
       loader: the JSON of `echofm bench loader`, to compare with what the step consumes.
       instructions: how many of the most expensive ones are listed.
 
@@ -69,7 +71,7 @@ def facts(
         "hbm": hbm(compiled, topology),
         "flops": {"per_clip": clip_flops, "per_chip": clip_flops * batch / topology.chips},
         "compiler": {"versions": compiled.versions, "seconds": compiled.seconds,
-                     "cached": compiled.cached},
+                     "cached": compiled.cached, "flags": flags},
         "assumptions": list(ASSUMPTIONS),
     }  # fmt: skip
     if not compiled.fits:

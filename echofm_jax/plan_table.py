@@ -41,7 +41,8 @@ def describe(plan: dict) -> str:
     lines += ["", "Assumptions", *(f"  - {text}" for text in plan["assumptions"])]
     compiler = plan["compiler"]
     how = "known from before" if compiler["cached"] else f"{compiler['seconds']:.0f} s"
-    return "\n".join([*lines, f"  - {compiler['versions']}; compiled: {how}"])
+    flags = f", flags {compiler['flags']}" if compiler["flags"] else ""
+    return "\n".join([*lines, f"  - {compiler['versions']}{flags}; compiled: {how}"])
 
 
 def _work(plan: dict) -> list[str]:

@@ -1,4 +1,8 @@
-"""Stopping between two steps when the machine is about to be taken away, or the user asks."""
+"""Stopping between two steps when the machine is about to be taken away, or the user asks.
+
+From the signal to the exit pass, in a cluster: up to a second until JAX looks, two or three steps,
+the save that may be under way, and one more. A grace period must be longer than that.
+"""
 
 import signal
 

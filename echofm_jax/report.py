@@ -3,7 +3,7 @@
 import collections
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,7 +124,7 @@ class Report:
             "step_s": window.seconds["step_s"] / window.steps,
             "data_wait_s": window.seconds["data_wait_s"] / window.steps,
         }
-        values |= self._compare(window) | device_memory()
+        values |= self._compare(window) | device_memory(jax.local_devices())
         self.goodput.save()
         values["goodput"] = fraction(self.goodput.overall())
         if self.writer is not None:
@@ -162,12 +162,10 @@ class Report:
             self.progress.close()
 
 
-def device_memory() -> dict[str, float]:
-    """GB in use now and at most, on the fullest of this host's devices that tell."""
-    told = [stats for d in jax.local_devices() if (stats := d.memory_stats())]
+def device_memory(devices: Sequence[jax.Device]) -> dict[str, float]:
+    """GB in use now and at most, on the fullest of the devices; nothing where they do not tell."""
+    told = [stats for device in devices if (stats := device.memory_stats())]
     names = {"hbm_gb": "bytes_in_use", "hbm_peak_gb": "peak_bytes_in_use"}
-    return {
-        name: max(stats[key] for stats in told) / 1e9
-        for name, key in names.items()
-        if told and all(key in stats for stats in told)
-    }
+    if not told or any(key not in stats for stats in told for key in names.values()):
+        return {}
+    return {name: max(stats[key] for stats in told) / 1e9 for name, key in names.items()}

@@ -10,8 +10,10 @@ LANES = 128
 QUERY_BLOCK = 512  # rows of logits that are on chip at once
 
 
-def splash(query: jax.Array, key: jax.Array, value: jax.Array, heads: int) -> jax.Array:
-    """Unscaled [B, N, D], [B, M, D], [B, M, D] → [B, N, D]; softmax in float32."""
+def splash(
+    query: jax.Array, key: jax.Array, value: jax.Array, heads: int, scale: float
+) -> jax.Array:
+    """[B, N, H·d], [B, M, H·d], [B, M, H·d] → [B, N, H·d]; softmax in float32."""
     b, n, width = query.shape
     m = key.shape[1]
 
@@ -19,7 +21,7 @@ def splash(query: jax.Array, key: jax.Array, value: jax.Array, heads: int) -> ja
         x = x.reshape(b, -1, heads, width // heads).transpose(0, 2, 1, 3)  # [B, H, N, d]
         return jnp.pad(x, ((0, 0), (0, 0), (0, -x.shape[2] % LANES), (0, 0)))
 
-    q, k, v = split(query) * (width // heads) ** -0.5, split(key), split(value)
+    q, k, v = split(query) * scale, split(key), split(value)
     rows, keys = q.shape[2], k.shape[2]
     block = max(x for x in range(LANES, min(rows, QUERY_BLOCK) + 1, LANES) if rows % x == 0)
     kernel = kernels.make_splash_mha_single_device(
@@ -34,4 +36,4 @@ def splash(query: jax.Array, key: jax.Array, value: jax.Array, heads: int) -> ja
     segments = kernels.SegmentIds(np.arange(rows) >= n, np.arange(keys) >= m)
     segments = jax.tree.map(lambda x: jnp.asarray(x, jnp.int32), segments)
     mixed = jax.vmap(lambda q, k, v: kernel(q, k, v, segment_ids=segments))(q, k, v)
-    return mixed[:, :, :n].transpose(0, 2, 1, 3).reshape(b, n, width)  # [B, N, D]
+    return mixed[:, :, :n].transpose(0, 2, 1, 3).reshape(b, n, width)  # [B, N, H·d]

@@ -27,8 +27,7 @@ class Progress(NamedTuple):
     """How the steps are coming along."""
 
     completed: int  # steps that the devices have finished
-    last: float  # seconds that the last of them took, without saving, evaluating and the like
-    waited: float  # and the one after it, so far
+    waited: float  # seconds since the last of them, without saving, evaluating and the like
     median: float | None  # seconds a step, of the last 100; None before there are three
     doing: str  # the bucket of this moment
 
@@ -102,8 +101,7 @@ class Timeline:
         with self._lock:
             self._account()
             median = statistics.median(self._recent) if len(self._recent) > 2 else None
-            last = self._recent[-1] if self._recent else 0.0
-            return Progress(self.completed, last, self._waited, median, self._bucket())
+            return Progress(self.completed, self._waited, median, self._bucket())
 
     def stop_watching(self) -> None:
         """End the thread that watches the devices."""

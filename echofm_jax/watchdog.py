@@ -23,7 +23,7 @@ class Watchdog:
     def __init__(self, timeline: Timeline, factor: float, host: int = 0):
         self.timeline, self.factor, self.host = timeline, factor, host
         self.paused = 0.0
-        self._paused_in_step, self._step, self._alarmed = 0.0, 0, False
+        self._paused_in_step, self._step, self._stalled = 0.0, 0, 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -39,6 +39,7 @@ class Watchdog:
     def _run(self) -> None:
         before, used = time.monotonic(), time.process_time()
         while not self._stop.wait(TICK):
+            progress = self.timeline.progress()  # before the clock: no pause in it is overlooked
             now, cpu = time.monotonic(), time.process_time()
             # Late although the process did nothing: it is not a thread that held the interpreter.
             late = now - before - TICK - (cpu - used)
@@ -46,29 +47,32 @@ class Watchdog:
             if late > TICK:
                 self.paused += late
                 self._paused_in_step += late
-            self._look(self.timeline.progress())
+            self._look(progress)
 
     def _look(self, now: Progress) -> None:
         if now.completed != self._step:
-            if self._alarmed:
-                self._say(f"the step came after {now.last:.3g} s")
-            self._step, self._alarmed, self._paused_in_step = now.completed, False, 0.0
+            if self._stalled:
+                self._say(f"steps go on after {self._stalled:.3g} s")
+            self._step, self._stalled, self._paused_in_step = now.completed, 0.0, 0.0
         waited = now.waited - self._paused_in_step
         limit = PATIENCE if now.median is None else max(FLOOR, self.factor * now.median)
-        if self.factor and not self._alarmed and waited > limit:
-            self._alarmed = True
+        if not self.factor or waited <= limit:
+            return
+        if not self._stalled:
             usual = "" if now.median is None else f", usually {now.median:.3g} s"
             doing = now.doing.replace("_", " ")
             self._say(f"no step for {waited:.3g} s{usual}; in: {doing}\n{all_stacks()}")
+        self._stalled = waited
 
     def _say(self, text: str) -> None:
         print(f"watchdog, host {self.host}: {text}", file=sys.stderr, flush=True)
 
 
 def all_stacks() -> str:
-    """Every thread of this process: its name and where it is, the most recent call last."""
+    """Every other thread of this process: its name and where it is, the most recent call last."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     return "\n".join(
         f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
         for ident, frame in sys._current_frames().items()
+        if ident != threading.get_ident()
     )

@@ -4,12 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel
 
-from echofm_jax.attention import attention, heads_major, plain
+from echofm_jax import model
+from echofm_jax.attention import attention, heads_major, plain, widen_heads
 from echofm_jax.cpu_attention import BLOCK, blockwise
 from echofm_jax.errors import InputError
 from echofm_jax.fused_attention import FORWARD_ROWS, fused
+from echofm_jax.model import Attention
 from echofm_jax.splash_attention import splash
 
 
@@ -19,7 +22,7 @@ def assert_equal_to_plain(run, *, queries: int, keys: int, width: int, heads: in
         jax.random.normal(key, (2, n, width)) * 2
         for key, n in zip(jax.random.split(jax.random.key(0), 4), sizes, strict=True)
     )
-    expected, pull_expected = jax.vjp(lambda *x: heads_major(plain, *x, heads), q, k, v)
+    expected, pull_expected = jax.vjp(lambda *x: heads_major(plain, *x, heads, 0.3), q, k, v)
     found, pull = jax.vjp(run, q, k, v)
     for a, b in zip((found, *pull(gradient)), (expected, *pull_expected(gradient)), strict=True):
         np.testing.assert_allclose(a, b, atol=3e-6 * np.abs(b).max())
@@ -28,7 +31,7 @@ def assert_equal_to_plain(run, *, queries: int, keys: int, width: int, heads: in
 @pytest.mark.parametrize(("queries", "keys"), [(BLOCK + 37, 61), (5, 2 * BLOCK)])
 def test_blockwise_attention_equals_the_plain_one(queries, keys):
     def run(q, k, v):
-        return heads_major(blockwise, q, k, v, 3)
+        return heads_major(blockwise, q, k, v, 3, 0.3)
 
     assert_equal_to_plain(run, queries=queries, keys=keys, width=24, heads=3)
 
@@ -39,13 +42,12 @@ def test_blockwise_attention_equals_the_plain_one(queries, keys):
         (49, 49, 128, 4),  # the decoder's heads of 32, one block of lanes
         (FORWARD_ROWS * 2 + 21, 33, 64, 1),  # blocks that reach beyond the last query
         (20, 37, 192, 6),  # lanes that are left over
-        (17, 23, 160, 2),  # ViT-H: heads of 80, padded to a block each
         (50, 50, 256, 2),  # a head as wide as a block
     ],
 )
 def test_the_tpu_kernel_equals_the_plain_one(queries, keys, width, heads):
     def run(q, k, v):
-        return fused(q, k, v, heads, interpret=True)
+        return fused(q, k, v, heads, 0.3, interpret=True)
 
     assert_equal_to_plain(run, queries=queries, keys=keys, width=width, heads=heads)
 
@@ -59,11 +61,29 @@ def test_splash_equals_the_plain_one(monkeypatch):
         lambda *args, **kwargs: factory(*args, **kwargs, interpret=True),
     )
     assert_equal_to_plain(
-        lambda q, k, v: splash(q, k, v, 2), queries=150, keys=100, width=64, heads=2
+        lambda q, k, v: splash(q, k, v, 2, 0.3), queries=150, keys=100, width=64, heads=2
     )
 
 
 def test_splash_is_refused_where_there_is_no_tpu():
     x = jnp.zeros((1, 4, 8))
     with pytest.raises(InputError, match=r"model\.attention=splash runs on TPUs, not on cpu"):
-        attention(x, x, x, 2, "splash")
+        attention(x, x, x, 2, 1.0, "splash")
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_wider_heads_are_zeros_behind_the_true_channels(axis):
+    kernel = np.arange(36.0).reshape(6, 6)
+    wide = np.moveaxis(np.asarray(widen_heads(jnp.asarray(kernel), 2, 4, axis=axis)), axis, 0)
+    kept = np.moveaxis(kernel, axis, 0)
+    np.testing.assert_array_equal(wide[:3], kept[:3])
+    np.testing.assert_array_equal(wide[4:7], kept[3:])
+    assert not wide[[3, 7]].any()
+
+
+def test_attention_with_wider_heads_is_the_same(monkeypatch):
+    layer = Attention(160, 2, "float32", "auto", nnx.Rngs(0))  # heads of 80, as in ViT-H
+    x, keys = jax.random.normal(jax.random.key(1), (2, 2, 7, 160))
+    expected = layer(x, keys)
+    monkeypatch.setattr(model, "head_lanes", lambda head_dim, kind: 128)
+    np.testing.assert_allclose(layer(x, keys), expected, rtol=1e-5, atol=1e-6)

@@ -178,29 +178,28 @@ def four(tmp_path_factory, tiny_data) -> Cluster:
     return finish(Cluster(4, folder, tiny_data, mesh__preset="fsdp", mesh__fsdp=2))
 
 
+def same_losses(cluster: Cluster, alone: Cluster) -> None:
+    """Within 1e-5 at every step (the gradient's norm is not a loss: it may differ more)."""
+    expected, found = losses(alone.workdir), losses(cluster.workdir)
+    assert list(found) == list(expected) == list(range(1, STEPS + 1))
+    terms = slice(LOSSES.index("grad_norm"))
+    for step in expected:
+        np.testing.assert_allclose(found[step][terms], expected[step][terms], rtol=0, atol=1e-5)
+
+
 def test_two_hosts_train_as_one(alone, two):
-    assert sorted(losses(alone.workdir)) == list(range(1, STEPS + 1))
-    expected, found = losses(alone.workdir), losses(two.workdir)
-    np.testing.assert_allclose(
-        [found[step] for step in expected], list(expected.values()), atol=1e-5, rtol=1e-5
-    )
+    same_losses(two, alone)
 
 
 def test_four_hosts_train_as_one(alone, four):
-    expected, found = losses(alone.workdir), losses(four.workdir)
-    np.testing.assert_allclose(
-        [found[step] for step in expected], list(expected.values()), atol=1e-5, rtol=1e-5
-    )
+    same_losses(four, alone)
 
 
 @pytest.mark.slow
 def test_hosts_that_share_their_clips_load_the_same(alone, tmp_path, tiny_data):
     """Four hosts, two of them for each half of the batch and of the model."""
     cluster = finish(Cluster(4, tmp_path, tiny_data, mesh__preset="fsdp_tp", mesh__tensor=2))
-    expected, found = losses(alone.workdir), losses(cluster.workdir)
-    np.testing.assert_allclose(
-        [found[step] for step in expected], list(expected.values()), atol=1e-5, rtol=1e-5
-    )
+    same_losses(cluster, alone)
     first, second, third, fourth = ((tmp_path / f"batches-{i}").read_text() for i in range(4))
     assert first == second != third == fourth
 

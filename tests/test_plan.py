@@ -141,15 +141,31 @@ def test_weak_scaling_grows_to_the_largest_slice_and_several():
     assert names[0] == "v5p:2x2x1" and names[-1] == "4 × v5p:16x16x24"
 
 
+def test_flags_of_the_environment_and_of_named_sets(monkeypatch):
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--a=1")
+    assert plan.chosen_flags("") == "--a=1"
+    assert plan.chosen_flags("vmem_96mib") == "--a=1 --xla_tpu_scoped_vmem_limit_kib=98304"
+
+
+def test_a_flag_that_libtpu_does_not_know(capsys, monkeypatch):
+    monkeypatch.setenv("LIBTPU_INIT_ARGS", "--xla_tpu_nonsense=1")
+    assert cli.run("plan", [CONFIG, *overrides(), "--topology=v5e:2x2"]) == 2
+    assert "knows no flag --xla_tpu_nonsense" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--topology=v5e:3x3"], r"v5e comes as 1x1, 2x2"),
         ([], r"give --topology=GENERATION:SHAPE"),
         (["--topology=v5e:2x2", "--config.data.batch_size=6"], r"data.batch_size=6 .* not\s+divis"),
-        (["--topology=v5e:2x2", "--config.mesh.fsdp=3"], r"mesh.fsdp=3 .*does not divide"),
+        (
+            ["--topology=v5e:2x2", "--config.mesh.preset=fsdp", "--config.mesh.fsdp=3"],
+            r"mesh.fsdp=3 .*does not divide",
+        ),
         (["--topology=v5e:2x2", "--tpu=4"], r"unknown argument --tpu=4"),
         (["--topology=v5e:2x2", "--loader-json=/nowhere"], r"--loader-json=/nowhere is not"),
+        (["--topology=v5e:2x2", "--libtpu-flags=vmem"], r"did you mean 'vmem_96mib'"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(capsys, arguments, message):

@@ -1,7 +1,8 @@
 """A window of steps: refused, or traced into a file that the profiler's own reader opens."""
 
+import shutil
+
 import pytest
-from conftest import overrides
 from jax.profiler import ProfileData
 from test_train import arguments
 
@@ -44,7 +45,9 @@ def test_a_run_is_traced_once_and_the_steps_are_named(tiny_data, tmp_path, capsy
                     steps.append(dict(event.stats)["step_num"])
     assert steps == [5, 6] and launches
     # Resumed behind the window, by the same command: nothing more to trace.
-    assert cli.main([*command, *overrides(optim__steps=16)]) == 0
+    shutil.rmtree(workdir / "checkpoints" / "14")
+    assert cli.main(command) == 0
+    assert "starting from step 12" in capsys.readouterr().err
     assert len(list(folder.iterdir())) == 1
 
 

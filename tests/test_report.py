@@ -1,6 +1,7 @@
 """The report of a loop: which steps are written, with what pace, and when it gives up."""
 
 import time
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -114,6 +115,12 @@ def test_devices_that_wait_for_another_host_s_data_make_no_step(report, goodput,
     assert rows[-1]["goodput"] < 0.5
 
 
-def test_memory_is_told_where_the_devices_tell():
-    told = jax.local_devices()[0].memory_stats()
-    assert set(device_memory()) == ({"hbm_gb", "hbm_peak_gb"} if told else set())
+def test_memory_is_that_of_the_fullest_device_where_devices_tell():
+    def device(**stats) -> SimpleNamespace:
+        return SimpleNamespace(memory_stats=lambda: stats or None)
+
+    one = device(bytes_in_use=6e9, peak_bytes_in_use=7e9, bytes_limit=16e9)
+    two = device(bytes_in_use=5e9, peak_bytes_in_use=8e9, bytes_limit=16e9)
+    assert device_memory([one, two]) == {"hbm_gb": 6, "hbm_peak_gb": 8}
+    assert device_memory([device()]) == device_memory([device(bytes_in_use=1)]) == {}
+    assert isinstance(device_memory(jax.local_devices()), dict)

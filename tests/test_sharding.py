@@ -1,10 +1,14 @@
 """The sharding table: every parameter of every model and preset, without allocating one."""
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
+from conftest import REPO
 from jax.sharding import AbstractMesh
 from jax.sharding import PartitionSpec as P
 
@@ -132,3 +136,26 @@ def test_a_batch_is_placed_whole():
     placed = sharding.place_batch(batch, mesh)["clip"]
     assert placed.sharding.spec == sharding.BATCH
     np.testing.assert_array_equal(placed, batch["clip"])
+
+
+HOSTS = """
+from jax.experimental import topologies
+from echofm_jax import sharding
+devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:4x4").devices
+for tensor in (1, 2, 4, 16):
+    mesh = sharding.make_mesh(tensor=tensor, devices=devices)
+    print(*sharding.batch_share(16, mesh))
+"""
+
+
+def test_hosts_whose_chips_hold_the_same_clips_load_the_same():
+    """Four hosts of 2×2 chips: four on `tensor` are a row of the torus, so a row of hosts."""
+    env = os.environ | {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+    result = subprocess.run(
+        [sys.executable, "-c", HOSTS], env=env, cwd=REPO, capture_output=True, text=True
+    )
+    assert result.stdout.splitlines() == ["0 4", "0 4", "0 2", "0 1"], result.stderr
+
+
+def test_one_process_loads_every_clip():
+    assert sharding.batch_share(16, sharding.make_mesh()) == (0, 1)
