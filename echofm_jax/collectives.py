@@ -48,15 +48,22 @@ def collectives(module: Module, mesh: Mapping[str, int]) -> list[Collective]:
       module: parsed text of the compiled step.
       mesh: axis name → size, in the mesh's order; partition numbers count through it.
     """
-    chains: dict[tuple, list[tuple[int, Run, Instruction, str]]] = {}
+    chains: list[list[tuple[int, Run, Instruction, str]]] = []
+    unfinished: dict[tuple, list] = {}
     for at, run in enumerate(module.runs):
         for kind, inner in _inside(module, run.instruction):
-            # The parts of an asynchronous collective stand in several fusions, under one number;
-            # channels are no names: all collectives that the program wrote itself share one.
-            chain = inner.attribute(r'chain_id="(\d+)"')
-            same = (kind, chain, run.computation) if chain else (kind, at)
-            chains.setdefault(same, []).append((at, run, inner, kind))
-    found = [_collective(module, chain, mesh) for chain in chains.values()]
+            chain = [(at, run, inner, kind)]
+            # An asynchronous collective is in several fusions: its start, and its parts.
+            part = inner.attribute(r'"async_collective_fusion_config":\{"flag_start":"(-?\d+)"')
+            names = (inner.attribute(r"channel_id=(\d+)"), inner.attribute(r'chain_id="(\d+)"'))
+            same = (kind, run.computation, *names)
+            if part and int(part) >= 0 and same in unfinished:
+                unfinished[same] += chain
+                continue
+            chains.append(chain)
+            if part:
+                unfinished[same] = chain
+    found = [_collective(module, chain, mesh) for chain in chains]
     return found + [_between_slices(module, at, mesh) for at in _sends(module)]
 
 

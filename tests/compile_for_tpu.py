@@ -18,6 +18,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from echofm_jax.architecture import Architecture
 from echofm_jax.model import Block
 
 
@@ -77,15 +78,17 @@ def kernel():
 def decoder_layer():
     """Forward and backward of one block of ViT-L's decoder, 8 clips, bfloat16, one chip."""
     one = mesh("v5e:1x1", data=1)
-    shapes = nnx.eval_shape(lambda: Block(512, 16, 4.0, jnp.bfloat16, nnx.Rngs(0)))
-    graph, state = nnx.split(shapes)
+    arch = Architecture(dtype="bfloat16")
+    sizes = (arch.decoder_width, arch.decoder_heads, arch.decoder_hidden)
+    graph, state = nnx.split(nnx.eval_shape(lambda: Block(arch, *sizes, nnx.Rngs(0))))
     params = jax.tree.map(lambda p: abstract(one, p.shape, p.dtype), nnx.to_pure_dict(state))
-    x = abstract(one, (8, 1569, 512), jnp.bfloat16)
+    x = abstract(one, (8, 1 + arch.tokens, arch.decoder_width), jnp.bfloat16)
 
     def loss(params, x):
         return nnx.merge(graph, params)(x).astype(jnp.float32).sum()
 
-    return jax.jit(jax.grad(loss, argnums=(0, 1))).lower(params, x)
+    with jax.set_mesh(one):
+        return jax.jit(jax.grad(loss, argnums=(0, 1))).lower(params, x)
 
 
 def main(out: str, *names: str) -> None:

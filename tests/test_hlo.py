@@ -23,6 +23,7 @@ HloModule step, is_scheduled=true
   %next = s32[]{:T(128)} add(%i, %one)
   %y = f32[8,128]{1,0:T(8,128)} add(%x, %x), metadata={op_name="jit(step)/while/body/add"}, backend_config={"window_config":{"estimated_cycles":"100"}}
   %sum = f32[8,128]{1,0:T(8,128)} all-reduce(%y), channel_id=1, replica_groups=[2,2]<=[4], to_apply=%add
+  %again = bf16[8,128]{1,0:T(8,128)} all-reduce(%y), channel_id=1, replica_groups={{0,2},{1,3}}, to_apply=%add
   ROOT %t = (s32[]{:T(128)}, f32[8,128]{1,0:T(8,128)}) tuple(%next, %sum)
 }
 
@@ -77,10 +78,31 @@ def test_a_step_by_hand():
         "jit(step)/while/body/add", 5, 500,
     )  # fmt: skip
     assert "1000" not in hlo.report(module) and "outside loops" in hlo.report(module)
-    (reduction,) = collectives.collectives(module, {"data": 2, "fsdp": 2})
-    assert (reduction.kind, reduction.axes, reduction.times) == ("all-reduce", ("fsdp",), 5)
-    assert reduction.bytes == 8 * 128 * 4 and reduction.sent == 8 * 128 * 4
-    assert not reduction.asynchronous
+    one, other = collectives.collectives(module, {"data": 2, "fsdp": 2})  # on the same channel
+    assert (one.kind, one.axes, one.times, one.dtypes) == ("all-reduce", ("fsdp",), 5, ("f32",))
+    assert one.bytes == 8 * 128 * 4 and one.sent == 8 * 128 * 4 and not one.asynchronous
+    assert (other.axes, other.bytes) == (("data",), 8 * 128 * 2)
+
+
+def test_an_asynchronous_collective_is_one_however_many_fusions_carry_it():
+    """Start, one part beside 70 cycles of work, end; then the next one on the same channel."""
+    part = (
+        "%c{n} (p{n}: bf16[2,8]) -> bf16[8,8] {{\n  %p{n} = bf16[2,8]{{1,0}} parameter(0)\n"
+        "  ROOT %g{n} = bf16[8,8]{{1,0}} all-gather(%p{n}), channel_id=1, "
+        "replica_groups=[1,4]<=[4], dimensions={{0}}, "
+        'backend_config={{"async_collective_fusion_config":{{"flag_start":"{flag}"}}}}\n}}\n'
+    )
+    run = (
+        "  %f{n} = bf16[8,8]{{1,0}} fusion(%x), kind=kCustom, calls=%c{n}, "
+        'backend_config={{"estimated_cycles":"{cycles}"}}\n'
+    )
+    flags, cycles = (-1, 2, 2, -1, 2), (0, 70, 0, 0, 0)
+    text = "".join(part.format(n=n, flag=flag) for n, flag in enumerate(flags))
+    text += "ENTRY %main (x: bf16[2,8]) -> bf16[8,8] {\n  %x = bf16[2,8]{1,0} parameter(0)\n"
+    text += "".join(run.format(n=n, cycles=c) for n, c in enumerate(cycles)) + "}\n"
+    first, second = collectives.collectives(hlo.parse(text), {"data": 4})
+    assert first.asynchronous and first.overlap_cycles == 70 and first.bytes == 128
+    assert second.asynchronous and second.overlap_cycles == 0
 
 
 def test_a_known_trip_count_is_believed():
