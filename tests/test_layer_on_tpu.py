@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from echofm_jax import aot, hlo, schedule, topology
+from echofm_jax.planning import aot, hlo, schedule, topology
 
 MEBI = 2**20
 

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from echofm_jax import hlo, schedule
 from echofm_jax.errors import InputError
-from echofm_jax.topology import GIB, Topology
+from echofm_jax.planning import hlo, schedule
+from echofm_jax.planning.topology import GIB, Topology
 
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",  # the only devices here; the topology's are described, not opened
@@ -118,7 +118,7 @@ def compile_step(
         request |= {"result": str(result), "dump": str(dump), "flags": flags}
         arguments = f"{flags} {schedule.FLAGS.format(folder=dump)}"
         process = subprocess.run(
-            [sys.executable, "-m", "echofm_jax.aot"],
+            [sys.executable, "-m", "echofm_jax.planning.aot"],
             input=json.dumps(request),
             env=os.environ | ENVIRONMENT | {"LIBTPU_INIT_ARGS": arguments},
             capture_output=True,
