@@ -1,6 +1,7 @@
 """Compiled programs on disk: a run that is started again need not compile again."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +13,10 @@ HIT = "/jax/compilation_cache/cache_hits"
 def keep_compiled(folder: Path) -> None:
     """Keep programs in `folder`, unless JAX_COMPILATION_CACHE_DIR names another place.
 
-    All hosts read it and host 0 writes, so several of them need a folder that they share.
+    All hosts read it and host 0 writes, so several of them need a folder that they share. On a full
+    disk the next run compiles again; who must know of it hears it from the checkpoints.
     """
+    warnings.filterwarnings("ignore", "Error writing persistent compilation cache")
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", str(folder))
 

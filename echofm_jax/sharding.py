@@ -62,7 +62,9 @@ def make_mesh(
     if devices[0].platform == "tpu":
         present = len({getattr(device, "slice_index", 0) for device in devices})
         if present != slices:
-            raise InputError(f"mesh.slices={slices}, but the devices are of {present}: set that")
+            raise InputError(
+                f"mesh.slices={slices}, but the devices are of {present}: set mesh.slices={present}"
+            )
         if slices > 1:
             grid = mesh_utils.create_hybrid_device_mesh(
                 (1, *shape), (slices, 1, 1, 1), devices, allow_split_physical_axes=True

@@ -24,7 +24,7 @@ def test_a_program_is_compiled_once(tmp_path):
     del env["JAX_COMPILATION_CACHE_DIR"]
 
     def run(folder, **variables) -> list[str]:
-        command = [sys.executable, "-c", PROGRAM, str(folder)]
+        command = [sys.executable, "-W", "error", "-c", PROGRAM, str(folder)]
         result = subprocess.run(command, env=env | variables, capture_output=True, text=True)
         assert result.returncode == 0, result.stderr
         return result.stdout.split()

@@ -183,7 +183,7 @@ def run(*argv) -> tuple[int, str]:
         ({"objective__masking": "tube"}, "objective.masking='tube' is none of consistent"),
         ({"data__dir": "nowhere"}, "no data set in nowhere"),
         ({"data__dir": ""}, "give --config.data.dir=DIR"),
-        ({"mesh__fsdp": 3}, "mesh.fsdp=3 does not divide the 1 devices"),
+        ({"mesh__preset": "fsdp", "mesh__fsdp": 3}, "does not divide the 1 devices"),
     ],
 )
 def test_wrong_configs_are_one_line_and_leave_nothing(changes, said, tiny_data, tmp_path, capsys):
