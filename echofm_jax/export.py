@@ -128,7 +128,7 @@ def write_folder(
 
 def describe(settings: "ConfigDict", step: int, origin: dict) -> dict:
     """`config.json` of an export; nothing in it tells where or on whose data it was trained."""
-    runtime = ("dtype", "remat")  # how it was computed, not what it is
+    runtime = ("dtype", "attention", "remat")  # how it was computed, not what it is
     return {
         "architecture": {k: v for k, v in settings.model.items() if k not in runtime},
         "preprocessing": {

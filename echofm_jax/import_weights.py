@@ -103,7 +103,7 @@ def refuse_other_architecture(
     config: "ConfigDict", arch: "Architecture", config_spec: str, weights: Path
 ) -> None:
     """A given config must describe the model that the file holds."""
-    runtime = ("dtype", "remat")  # how it is computed, not what it is
+    runtime = ("dtype", "attention", "remat")  # how it is computed, not what it is
     different = [
         f"model.{name} is {config.model[name]} there and {value} in the weights"
         for name, value in dataclasses.asdict(arch).items()

@@ -20,10 +20,11 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from echofm_jax import aot, cli, libtpu_flags, plan_facts, plan_search, plan_table, topology
+from echofm_jax import cli, libtpu_flags
 from echofm_jax import config as configs
 from echofm_jax.errors import InputError
-from echofm_jax.topology import CHIPS, Topology
+from echofm_jax.planning import aot, facts, search, table, topology
+from echofm_jax.planning.topology import CHIPS, Topology
 
 PAPER_CLIPS = 290_000  # the paper's corpus
 SAME_WORK = 8  # clips a chip
@@ -75,13 +76,13 @@ def main(argv: Sequence[str]) -> int:
     planner = Planner(args, configs.parse(overrides, args.config))
     if args.all:
         plans = [planner.plan(topology.parse(name, args.slices)) for name in COMPARED]
-        text = plan_table.compare(plans)
+        text = table.compare(plans)
     elif args.weak_scaling:
         plans = [planner.plan(t, search=False) for t in growing(planner.topology(args.topology))]
-        text = plan_table.weak_scaling(plans)
+        text = table.weak_scaling(plans)
     else:
         plans = [planner.plan(planner.topology(args.topology))]
-        text = plan_table.describe(plans[0])
+        text = table.describe(plans[0])
     if not args.json:
         print(text)
     else:
@@ -114,7 +115,7 @@ class Planner:
         """All figures for one topology, with the search for what fits."""
         config = self.config_for(target)
         compiled = self.compile(config, target)
-        plan = plan_facts.facts(
+        plan = facts.facts(
             config, target, compiled, train_records=self.clips, loader=self.loader,
             flags=self.flags, instructions=self.args.instructions,
         )  # fmt: skip
@@ -124,19 +125,19 @@ class Planner:
 
         if not search or self.args.no_search:
             return plan
-        plan["largest_batch"] = plan_search.largest_batch(config, target, compiled, attempt)
+        plan["largest_batch"] = search.largest_batch(config, target, compiled, attempt)
         if not compiled.fits:
             plan["remedies"] = [
                 {"change": change, "fits": other.fits, "total": other.total}
-                for change, other in plan_search.remedies(config, target, attempt)
+                for change, other in search.remedies(config, target, attempt)
             ]
         return plan
 
     def config_for(self, target: Topology) -> ConfigDict:
         """The config with the batch that is asked for."""
-        config = plan_search.changed(self.config, {"mesh.slices": target.slices})
+        config = search.changed(self.config, {"mesh.slices": target.slices})
         if self.args.per_chip is not None:
-            config = plan_search.with_batch(config, self.args.per_chip, target)
+            config = search.with_batch(config, self.args.per_chip, target)
         configs.check(config)
         return config
 

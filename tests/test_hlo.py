@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from echofm_jax import aot, collectives, hlo, hlo_report, roofline, schedule, topology, traffic
+from echofm_jax.planning import aot, collectives, hlo, roofline, schedule, topology, traffic
+from echofm_jax.planning.expensive import expensive
 
 HERE = Path(__file__).parent
 STEP = """\
@@ -72,12 +73,11 @@ def test_a_step_by_hand():
     module = hlo.parse(STEP)
     assert module.cycles == 1000 + 5 * 100 + 40
     assert module.cycles_by_loop() == {(): 1040, ("jit(step)/while",): 500}
-    first, second = hlo_report.expensive(module, 2)
+    first, second = expensive(module, 2)
     assert (first["name"], first["cycles"], first["kind"]) == ("layer", 1000, "kLoop")
     assert (second["op_name"], second["runs"], second["cycles"]) == (
         "jit(step)/while/body/add", 5, 500,
     )  # fmt: skip
-    assert "1000" not in hlo_report.report(module) and "outside loops" in hlo_report.report(module)
     one, other = collectives.collectives(module, {"data": 2, "fsdp": 2})  # on the same channel
     assert (one.kind, one.axes, one.times, one.dtypes) == ("all-reduce", ("fsdp",), 5, ("f32",))
     assert one.bytes == 8 * 128 * 4 and one.sent == 8 * 128 * 4 and not one.asynchronous

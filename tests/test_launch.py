@@ -5,7 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +26,11 @@ def world(tmp_path) -> Iterator[World]:
 # ---- what is printed is what is run -------------------------------------------------------------
 
 
+def once(calls: Iterable) -> list:
+    """Calls in their order, each once: how often a run is asked for its status depends on time."""
+    return list(dict.fromkeys(tuple(call) for call in calls))
+
+
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_dry_run_prints_exactly_what_is_run(launcher, world):
     arguments = [*TRAINING, "--compile-cache=gs://b/cache", "--extra=--description=two words"]
@@ -38,13 +43,14 @@ def test_dry_run_prints_exactly_what_is_run(launcher, world):
     if launcher != "jobset":  # its manifest is a here-document
         printed = map(shlex.split, dry.stdout.splitlines())
         typed = [words for words in printed if words[0] in LAUNCHED]
-        assert typed == [entry["call"] for entry in calls]
+        assert once(typed) == once(entry["call"] for entry in calls)
     world.forget()
     pasted = world.shell(
         ["bash", "-e", "-c", dry.stdout], HOSTS_PER_SLICE="1" if launcher != "tpu_vm" else "4"
     )
     assert pasted.returncode == 0, pasted.stderr
-    assert [entry for entry in world.calls() if entry["call"][0] in LAUNCHED] == calls
+    again = [entry for entry in world.calls() if entry["call"][0] in LAUNCHED]
+    assert once(map(repr, again)) == once(map(repr, calls))
     assert not list(world.folder.rglob("pwned"))
 
 

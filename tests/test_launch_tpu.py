@@ -95,6 +95,8 @@ def watch(world: World, follows: int) -> subprocess.Popen:
         [launcher, "--name=echo", "--poll=0", *TRAINING, *WHERE["queued_resource"]],
         env=world.environment, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        # A shell that was started with Ctrl-C ignored, as background jobs are, cannot trap it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     while sum(entry["call"][-1].endswith("follow") for entry in world.calls()) < follows:
         assert watching.poll() is None

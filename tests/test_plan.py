@@ -6,8 +6,9 @@ import re
 import pytest
 from conftest import REPO, overrides
 
-from echofm_jax import aot, cli, plan, plan_search, plan_table, topology
+from echofm_jax import cli, plan
 from echofm_jax.config import parse
+from echofm_jax.planning import aot, search, table, topology
 
 pytest.importorskip("libtpu", reason=aot.REASON)
 CONFIG = f"--config={REPO / 'configs' / 'smoke.py'}"
@@ -38,12 +39,12 @@ def test_one_slice_and_the_same_again(capsys, tmp_path):
     assert "known already" in progress
     # The table is made of the JSON's figures and of nothing else.
     found["compiler"]["cached"] = True
-    assert text.strip() == plan_table.describe(found)
+    assert text.strip() == table.describe(found)
 
     hbm = found["hbm"]
     parameters = hbm["parameters"]
     assert hbm["fits"] and hbm["moments"] == 2 * parameters + 8  # and two counts
-    parts = sum(hbm[kind] for kind in plan_table.NAMES if kind in hbm)
+    parts = sum(hbm[kind] for kind in table.NAMES if kind in hbm)
     assert parts == hbm["total"] < hbm["available"]
     reduced = sum(r["bytes"] for r in found["collectives"] if r["kind"] == "all-reduce")
     assert reduced > parameters / 2 and {r["axes"] for r in found["collectives"]} == {"data"}
@@ -68,7 +69,7 @@ def test_two_slices_reduce_over_both_networks(capsys):
     between = [row for row in found["collectives"] if row["network"] == "dcn"]
     assert between and all(row["axes"] == "slice" for row in between)
     assert found["bounds"]["dcn"] > 0
-    assert "all-reduce over slice (dcn)" in plan_table.describe(found)
+    assert "all-reduce over slice (dcn)" in table.describe(found)
 
 
 def test_out_of_memory_is_an_answer(capsys):
@@ -79,9 +80,9 @@ def test_out_of_memory_is_an_answer(capsys):
     hbm = found["hbm"]
     assert not hbm["fits"] and hbm["over"] == hbm["total"] - hbm["available"]
     assert hbm["total"] > hbm["parameters"] + hbm["moments"] > 225 * topology.GIB
-    assert "does not fit" in progress and "DOES NOT FIT" in plan_table.describe(found)
-    assert "does not fit" in plan_table.compare([found])
-    assert "does not fit" in plan_table.weak_scaling([found])
+    assert "does not fit" in progress and "DOES NOT FIT" in table.describe(found)
+    assert "does not fit" in table.compare([found])
+    assert "does not fit" in table.weak_scaling([found])
 
 
 def memory(base: int, clip: int, room: int):
@@ -103,9 +104,9 @@ def test_the_largest_batch_is_found_from_below_and_above(start, accumulate):
     room = four.chip.hbm_bytes
     compile_step = memory(room // 3, room // 100, room)  # 66 clips fit
     config = parse([f"--config.optim.accumulate={accumulate}"], CONFIG.removeprefix("--config="))
-    config = plan_search.with_batch(config, start * accumulate, four)
+    config = search.with_batch(config, start * accumulate, four)
     first = compile_step(config)
-    found = plan_search.largest_batch(config, four, first, compile_step)
+    found = search.largest_batch(config, four, first, compile_step)
     fits, fails = found["clips_per_chip"], found["does_not_fit"]
     assert fits <= 66 < fails and fails - fits <= max(fails / 8, accumulate)
     assert fits % accumulate == fails % accumulate == 0
@@ -116,17 +117,17 @@ def test_nothing_fits_a_model_that_is_too_large():
     four = topology.parse("v5e:2x2")
     room = four.chip.hbm_bytes
     compile_step = memory(2 * room, room // 100, room)
-    config = plan_search.with_batch(parse([], CONFIG.removeprefix("--config=")), 2, four)
-    found = plan_search.largest_batch(config, four, compile_step(config), compile_step)
+    config = search.with_batch(parse([], CONFIG.removeprefix("--config=")), 2, four)
+    found = search.largest_batch(config, four, compile_step(config), compile_step)
     assert found["clips_per_chip"] == 0
-    assert plan_table.largest(found) == "no batch fits: 1 clips a chip is too much already"
+    assert table.largest(found) == "no batch fits: 1 clips a chip is too much already"
 
 
 def test_remedies_are_tried_one_by_one_then_together():
     four = topology.parse("v5e:2x2")
     room = four.chip.hbm_bytes
     config = parse(["--config.model.remat=none"], CONFIG.removeprefix("--config="))
-    tried = list(plan_search.remedies(config, four, memory(2 * room, 1, room)))
+    tried = list(search.remedies(config, four, memory(2 * room, 1, room)))
     changes = [change for change, _ in tried]
     assert changes[0] == {"model.remat": "full"}
     assert {"mesh.preset": "fsdp", "mesh.fsdp": 4} in changes
@@ -184,4 +185,4 @@ def test_a_step_that_does_not_fit_gets_remedies(capsys):
     assert found["largest_batch"]["clips_per_chip"] == 0
     split = {"mesh.preset": "fsdp", "mesh.fsdp": 4}
     assert any(remedy["change"] == split and remedy["fits"] for remedy in found["remedies"])
-    assert "--config.mesh.fsdp=4" in plan_table.describe(found)
+    assert "--config.mesh.fsdp=4" in table.describe(found)

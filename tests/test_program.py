@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from conftest import REPO, overrides
 
-from echofm_jax import aot, program, sharding, topology
-from echofm_jax.collectives import collectives
+from echofm_jax import program, sharding
 from echofm_jax.config import parse
 from echofm_jax.errors import InputError
+from echofm_jax.planning import aot, topology
+from echofm_jax.planning.collectives import collectives
 
 SMALL = {  # widths of which every device's part fills whole tiles
     "model__width": 256, "model__decoder_width": 128, "model__depth": 3, "model__decoder_depth": 3,

@@ -1,8 +1,9 @@
 import pytest
 
-from echofm_jax import perf, topology
+from echofm_jax import perf
 from echofm_jax.errors import InputError
-from echofm_jax.topology import CHIPS
+from echofm_jax.planning import topology
+from echofm_jax.planning.topology import CHIPS
 
 
 def test_the_largest_v5e_slice():

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from echofm_jax.topology import GIB
+from echofm_jax.planning.topology import GIB
 
 NAMES = {
     "parameters": "parameters", "moments": "Adam's moments", "average": "average of parameters",

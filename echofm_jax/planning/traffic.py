@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from echofm_jax.hlo import Array, Instruction, Module, Run
+from echofm_jax.planning.hlo import Array, Instruction, Module, Run
 
 # Instructions that move nothing themselves, or whose contents are counted one by one.
 FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "call",

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from echofm_jax import hlo, schedule
 from echofm_jax.errors import InputError
-from echofm_jax.topology import GIB, Topology
+from echofm_jax.planning import hlo, schedule
+from echofm_jax.planning.topology import GIB, Topology
 
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",  # the only devices here; the topology's are described, not opened
@@ -117,10 +117,11 @@ def compile_step(
         dump.mkdir()
         request |= {"result": str(result), "dump": str(dump), "flags": flags}
         arguments = f"{flags} {schedule.FLAGS.format(folder=dump)}"
+        text = f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={dump} --xla_dump_hlo_as_text"
         process = subprocess.run(
-            [sys.executable, "-m", "echofm_jax.aot"],
+            [sys.executable, "-m", "echofm_jax.planning.aot"],
             input=json.dumps(request),
-            env=os.environ | ENVIRONMENT | {"LIBTPU_INIT_ARGS": arguments},
+            env=os.environ | ENVIRONMENT | {"LIBTPU_INIT_ARGS": arguments, "XLA_FLAGS": text},
             capture_output=True,
             text=True,
         )
@@ -204,7 +205,8 @@ def _compile(request: dict) -> Compiled:
             temporaries=memory.temp_size_in_bytes,
             outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
             code=memory.generated_code_size_in_bytes,
-            text=executable.as_text(),
+            # Not executable.as_text(): it stumbles over the asynchronous collectives of v6e.
+            text=next(Path(request["dump"]).glob("*train_step*.after_codegen.txt")).read_text(),
             issued=schedule.read(Path(request["dump"])),
             **facts,
         )

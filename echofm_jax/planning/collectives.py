@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from echofm_jax.hlo import Instruction, Module, Run, arrays
+from echofm_jax.planning.hlo import Instruction, Module, Run, arrays
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute",
          "collective-broadcast", "ragged-all-to-all")  # fmt: skip

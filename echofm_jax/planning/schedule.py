@@ -9,7 +9,7 @@ kernels the only figure that the compiler gives.
 import re
 from pathlib import Path
 
-from echofm_jax.hlo import Instruction, Module
+from echofm_jax.planning.hlo import Instruction, Module
 
 # Only the last pass, or the files of a large step would take gigabytes.
 FLAGS = "--xla_jf_dump_to={folder} --xla_jf_dump_llo_text=true \

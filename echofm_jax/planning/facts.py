@@ -5,10 +5,12 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from echofm_jax import config as configs
-from echofm_jax import hlo, hlo_report, perf, roofline, schedule, traffic
-from echofm_jax.aot import Compiled
-from echofm_jax.collectives import collectives, summary
-from echofm_jax.topology import Topology
+from echofm_jax import perf
+from echofm_jax.planning import hlo, roofline, schedule, traffic
+from echofm_jax.planning.aot import Compiled
+from echofm_jax.planning.collectives import collectives, summary
+from echofm_jax.planning.expensive import expensive as most_expensive
+from echofm_jax.planning.topology import Topology
 
 ASSUMPTIONS = (
     "computed from what the TPU compiler says of its own output; nothing has run on a TPU",
@@ -165,7 +167,7 @@ def expensive(
     """The most expensive instructions, and what each engine needs for them; seconds a step."""
     chip, runs = topology.chip, {run.instruction.name: run for run in module.runs}
     table = []
-    for row in hlo_report.expensive(module, rows):
+    for row in most_expensive(module, rows):
         run = dataclasses.replace(runs[row["name"]], times=row["runs"])
         spent = roofline.instruction_times(module, run, issued, topology)
         products = traffic.matrix_flops(module, run.computation, run.instruction)

@@ -7,10 +7,10 @@ estimate, which lets memory-bound bfloat16 work take two to three times its band
 
 import dataclasses
 
-from echofm_jax.collectives import Collective
-from echofm_jax.hlo import KERNEL, Module, Run
-from echofm_jax.topology import Topology
-from echofm_jax.traffic import FREE, hbm_bytes, matrix_flops
+from echofm_jax.planning.collectives import Collective
+from echofm_jax.planning.hlo import KERNEL, Module, Run
+from echofm_jax.planning.topology import Topology
+from echofm_jax.planning.traffic import FREE, hbm_bytes, matrix_flops
 
 # Copies between HBM and on-chip memory that run behind other work.
 BEHIND = ("copy-start", "copy-done", "slice-start", "slice-done", "async-start", "async-done")

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 
 from ml_collections import ConfigDict
 
-from echofm_jax.aot import Compiled
 from echofm_jax.errors import InputError
-from echofm_jax.topology import Topology
+from echofm_jax.planning.aot import Compiled
+from echofm_jax.planning.topology import Topology
 
 Compile = Callable[[ConfigDict], Compiled]
 GAP = 1 / 8  # the search ends when what fits and what does not are this close
