@@ -68,7 +68,7 @@ def collectives(module: Module, mesh: Mapping[str, int]) -> list[Collective]:
 
 
 def summary(found: list[Collective]) -> list[dict]:
-    """Alike ones together, most bytes first: kind, axes, dtype, count, bytes and bytes sent a step."""
+    """Alike ones together, most bytes first; bytes, and bytes sent, of a whole step."""
     rows: dict[tuple, dict] = {}
     for c in found:
         dtype, axes = "+".join(c.dtypes), "+".join(c.axes) or "none"
