@@ -68,17 +68,18 @@ def collectives(module: Module, mesh: Mapping[str, int]) -> list[Collective]:
 
 
 def summary(found: list[Collective]) -> list[dict]:
-    """Alike ones together, most bytes first: kind, axes, dtype, count and bytes a step."""
+    """Alike ones together, most bytes first; bytes, and bytes sent, of a whole step."""
     rows: dict[tuple, dict] = {}
     for c in found:
         dtype, axes = "+".join(c.dtypes), "+".join(c.axes) or "none"
         row = rows.setdefault(
             (c.network, c.kind, axes, dtype, c.asynchronous),
             {"network": c.network, "kind": c.kind, "axes": axes, "dtype": dtype,
-             "asynchronous": c.asynchronous, "count": 0, "bytes": 0},
+             "asynchronous": c.asynchronous, "count": 0, "bytes": 0, "sent": 0.0},
         )  # fmt: skip
         row["count"] += c.times
         row["bytes"] += c.times * c.bytes
+        row["sent"] += c.times * c.sent
     return sorted(rows.values(), key=lambda row: -row["bytes"])
 
 
