@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from echofm_jax import aot, hlo, topology
+from echofm_jax.planning import aot, hlo, topology
 
 pytest.importorskip("libtpu", reason=aot.REASON)
 
