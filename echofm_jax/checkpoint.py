@@ -10,6 +10,7 @@ import json
 import logging
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import jax
@@ -19,7 +20,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from echofm_jax.distributed import agree, gather
-from echofm_jax.errors import InputError
+from echofm_jax.errors import InputError, TryAgain
 
 policies = ocp.checkpoint_managers
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, *, every: int, keep: int):
         self.folder = (workdir / "checkpoints").absolute()
+        self.began: float | None = None  # the last save
         quiet_background()
         self.manager = ocp.CheckpointManager(
             self.folder,
@@ -48,6 +50,7 @@ class Checkpoints:
             return False
         self._ask_for_room(state)
         data = {"position": position, "fingerprint": fingerprint(state)}
+        self.began = time.monotonic()
         with reported(self.folder):
             self.manager.save(
                 step,
@@ -68,8 +71,14 @@ class Checkpoints:
     def restore(self, abstract: dict) -> tuple[dict, dict] | None:
         """The newest whole checkpoint as (state placed as `abstract` says, loader position).
 
-        A damaged one is named, set aside as `damaged-STEP`, and the one before is tried.
+        A damaged one is named, set aside as `damaged-STEP`, and the one before is tried; None if
+        there is none at all.
+
+        Raises:
+          InputError: there are some, and not one can be read: the storage may be at fault, so
+            nothing is set aside and no run starts afresh over them.
         """
+        damaged = []
         for step in self._steps():
             state, data, problem = self._read(step, abstract)
             problem = agree(problem)
@@ -77,8 +86,16 @@ class Checkpoints:
             if not problem and fingerprint(state) != data["fingerprint"]:
                 problem = "its arrays are not those that were saved"
             if not problem:
+                for number, reason in damaged:
+                    self._set_aside(number, reason)
                 return state, data["position"]
-            self._set_aside(step, problem)
+            del state  # or the next one needs its memory beside it
+            damaged.append((step, problem))
+        if damaged:
+            raise InputError(
+                f"no checkpoint in {self.folder} can be read (step {damaged[0][0]}: "
+                f"{damaged[0][1]}): look at the storage, or move the folder away to start afresh"
+            )
         return None
 
     def _steps(self) -> list[int]:
@@ -116,17 +133,25 @@ class Checkpoints:
         with reported(self.folder):
             self.manager.wait_until_finished()
             self.manager.close()
+        if self.began is not None:
+            log.info("the last save took %.1f s", time.monotonic() - self.began)
 
 
 def quiet_background() -> None:
     """A failed save is raised again by the next call; its threads need not print it as well."""
-    threading.excepthook = lambda arguments: None
+    own = ("lifeline", "watchdog", "timeline")
+
+    def say(arguments) -> None:
+        if arguments.thread is not None and arguments.thread.name in own:
+            threading.__excepthook__(arguments)
+
+    threading.excepthook = say
     for name in ("asyncio", "absl", "concurrent.futures"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 class reported:
-    """Turns a full or unwritable disk into one line about the user's disk."""
+    """Turns trouble with the disk into one line: a full one is the user's, the rest may pass."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -139,6 +164,11 @@ class reported:
         codes = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if error and (getattr(error, "errno", 0) in codes or any(f in str(error) for f in full)):
             raise no_room(self.folder, "the disk is full") from error
+        if isinstance(error, OSError):  # a bucket that did not answer, a mount that was lost
+            raise TryAgain(
+                f"{self.folder}: saving failed ({error.strerror or error}): start the same "
+                "command again; every earlier checkpoint is whole"
+            ) from error
 
 
 def no_room(folder: Path, why: str) -> InputError:

@@ -148,8 +148,11 @@ def check(config: ConfigDict) -> None:
                 "mesh.fsdp", "mesh.tensor",
                 "train.checkpoint_every", "train.keep", "train.max_bad_steps", "model.width",
                 "model.heads", "model.depth", "model.decoder_heads", "model.decoder_depth",
-                "model.tubelet", "model.patch", "model.frames", "model.pred_frames")  # fmt: skip
+                "model.tubelet", "model.patch", "model.frames", "model.pred_frames",
+                "model.size")  # fmt: skip
     problems += [f"{name}={flat[name]} must be at least 1" for name in positive if flat[name] < 1]
+    above = ("optim.epochs", "model.mlp_ratio")
+    problems += [f"{name}={flat[name]} must be above 0" for name in above if not flat[name] > 0]
     if not problems:
         problems += architecture(config).problems()
         problems += unused_axes(config)
@@ -187,6 +190,11 @@ def unused_axes(config: ConfigDict) -> list[str]:
 def architecture(config: ConfigDict) -> Architecture:
     """The model's part of a config."""
     return Architecture(**config.model)
+
+
+def anywhere(config: ConfigDict) -> Architecture:
+    """The same model on whatever platform this is: training may have chosen a TPU's attention."""
+    return dataclasses.replace(architecture(config), attention="auto")
 
 
 def objective(config: ConfigDict) -> Objective:

@@ -62,14 +62,19 @@ def find_place() -> Place | None:
     address, count, index = (os.environ.get(name) for name in names)
     if address and ":" not in address:
         address = f"{address}:{os.environ.get('JAX_COORDINATOR_PORT', PORT)}"
+    devices = os.environ.get("JAX_LOCAL_DEVICE_IDS")  # else SLURM's processes take one GPU each
     try:
         given = [int(number) if number else None for number in (count, index)]
+        local = [int(number) for number in devices.split(",")] if devices else None
     except ValueError as error:
-        raise InputError(f"{names[1]}={count}, {names[2]}={index}: give whole numbers") from error
+        raise InputError(
+            f"{names[1]}={count}, {names[2]}={index}, JAX_LOCAL_DEVICE_IDS={devices}: give whole "
+            "numbers"
+        ) from error
     try:
         found = Place(
             *ClusterEnv.auto_detect_unset_distributed_params(
-                address or None, *given, None, None, int(lifeline.ARRIVAL)
+                address or None, *given, local, None, int(lifeline.ARRIVAL)
             )
         )
     except RuntimeError as error:
@@ -100,17 +105,17 @@ def cluster() -> Iterator[None]:
         yield
         return
     line = lifeline.meet(place.address, place.count, place.index)
-    warn_of_clocks(line)
-    jax.distributed.initialize(
-        place.address,
-        place.count,
-        place.index,
-        place.local_devices,
-        initialization_timeout=int(lifeline.ARRIVAL),
-        heartbeat_timeout_seconds=FROZEN,
-        shutdown_timeout_seconds=FROZEN,
-    )
     try:
+        warn_of_clocks(line)
+        jax.distributed.initialize(
+            place.address,
+            place.count,
+            place.index,
+            place.local_devices,
+            initialization_timeout=int(lifeline.ARRIVAL),
+            heartbeat_timeout_seconds=FROZEN,
+            shutdown_timeout_seconds=FROZEN,
+        )
         yield
     except BaseException as error:
         if not isinstance(error, InputError | TryAgain | KeyboardInterrupt):

@@ -61,7 +61,7 @@ def load(path: str | Path) -> EncoderOnly:
     path = Path(path)
     if (path / "checkpoints").is_dir():
         params, _ = load_params(path)
-        return EncoderOnly(params, configs.architecture(configs.load(path)))
+        return EncoderOnly(params, configs.anywhere(configs.load(path)))
     if not path.exists():
         raise InputError(f"{path} does not exist: give a workdir, an exported folder or a .pth")
     params, arch, _ = read_official(path)

@@ -106,7 +106,7 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -
     if not config.data.dir:
         raise InputError(f"{workdir}: its config.json has no data.dir: train it on some data first")
     params, step = load_params(workdir, step)
-    arch, objective = configs.architecture(config), configs.objective(config)
+    arch, objective = configs.anywhere(config), configs.objective(config)
     fresh = jax.jit(init_params, static_argnums=0)(arch, jax.random.key(config.seed + 1))
     models = {"model": jax.device_put(params), "random": fresh}
     info = shards.dataset_info(config.data.dir)

@@ -7,6 +7,7 @@ open for the whole run. The kernel closes those of a process that ends, however 
 """
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -30,7 +31,8 @@ class Lifeline:
         self.peers: dict[int, socket.socket] = peers
         self.ending = threading.Lock()  # held by whoever ends the run, for good
         self.watchers = [
-            threading.Thread(target=self._watch, args=item, daemon=True) for item in peers.items()
+            threading.Thread(target=self._watch, args=item, name="lifeline", daemon=True)
+            for item in peers.items()
         ]
         for watcher in self.watchers:
             watcher.start()
@@ -163,16 +165,21 @@ def _call(port: int, here: dict) -> tuple[dict[int, socket.socket], dict]:
 
 def _listen(port: int, end: float) -> socket.socket:
     """A socket on the coordinator's port, as soon as a former run has left it."""
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
     while True:
         try:
-            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+            return socket.create_server(("", port), family=family, dualstack_ipv6=both)
         except OSError as error:
-            if time.monotonic() > end:
-                raise InputError(
-                    f"the coordinator's port {port} cannot be used ({error.strerror}): set "
-                    "another JAX_COORDINATOR_PORT on every host"
-                ) from error
-        time.sleep(0.2)
+            busy = error.errno == errno.EADDRINUSE
+            if busy and time.monotonic() < end:
+                time.sleep(0.2)
+                continue
+            # A busy port may be a former run's that is still frozen.
+            raise (TryAgain if busy else InputError)(
+                f"the coordinator's port {port} cannot be used ({error.strerror}): set another "
+                "JAX_COORDINATOR_PORT on every host"
+            ) from error
 
 
 def _answer(name: str, port: int, here: dict) -> tuple[socket.socket, dict]:

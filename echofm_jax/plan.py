@@ -15,7 +15,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -75,10 +75,10 @@ def main(argv: Sequence[str]) -> int:
         args.per_chip = SAME_WORK
     planner = Planner(args, configs.parse(overrides, args.config))
     if args.all:
-        plans = [planner.plan(topology.parse(name, args.slices)) for name in COMPARED]
+        plans = planner.each(topology.parse(name, args.slices) for name in COMPARED)
         text = table.compare(plans)
     elif args.weak_scaling:
-        plans = [planner.plan(t, search=False) for t in growing(planner.topology(args.topology))]
+        plans = planner.each(growing(planner.topology(args.topology)), look=False)
         text = table.weak_scaling(plans)
     else:
         plans = [planner.plan(planner.topology(args.topology))]
@@ -111,8 +111,20 @@ class Planner:
             )
         return topology.parse(name, self.args.slices)
 
-    def plan(self, target: Topology, *, search: bool = True) -> dict:
-        """All figures for one topology, with the search for what fits."""
+    def each(self, targets: Iterable[Topology], *, look: bool = True) -> list[dict]:
+        """Plans of several topologies; what is impossible on one of them is its row."""
+        plans = []
+        for target in targets:
+            try:
+                plans.append(self.plan(target, look=look))
+            except InputError as error:
+                plans.append({"topology": target.name, "slices": target.slices,
+                              "chips": target.chips, "refused": str(error)})  # fmt: skip
+        return plans
+
+    def plan(self, target: Topology, *, look: bool = True) -> dict:
+        """All figures for one topology; with `look`, also what fits."""
+        refuse_foreign_flags(self.args.libtpu_flags, target)
         config = self.config_for(target)
         compiled = self.compile(config, target)
         plan = facts.facts(
@@ -123,7 +135,7 @@ class Planner:
         def attempt(other: ConfigDict) -> aot.Compiled:
             return self.compile(other, target)
 
-        if not search or self.args.no_search:
+        if not look or self.args.no_search:
             return plan
         plan["largest_batch"] = search.largest_batch(config, target, compiled, attempt)
         if not compiled.fits:
@@ -147,7 +159,9 @@ class Planner:
         def say(text: str) -> None:
             print(text, file=sys.stderr, flush=True)
 
-        return aot.compile_step(config, target, train_records=self.clips, flags=self.flags, say=say)
+        return aot.compile_step(
+            config, target, train_records=self.clips, colour=self.colour, flags=self.flags, say=say
+        )
 
 
 def growing(target: Topology) -> list[Topology]:
@@ -171,6 +185,14 @@ def chosen_flags(names: str) -> str:
         configs.pick(dict.fromkeys(sets, ()), name, "set of libtpu flags")
         flags += sets[name]
     return " ".join(filter(None, flags))
+
+
+def refuse_foreign_flags(names: str, target: Topology) -> None:
+    """A set that is named after a chip is for that chip only."""
+    for name in filter(None, names.split(",")):
+        chip = name.partition("_")[0]
+        if chip in CHIPS and chip != target.chip.generation:
+            raise InputError(f"--libtpu-flags={name} is not for {target}: libtpu refuses it there")
 
 
 def data_set(config: ConfigDict) -> tuple[int, bool]:

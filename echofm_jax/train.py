@@ -141,8 +141,8 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
                 break
             with goodput.time("data_wait"):
                 batch = place_batch(next_batch(loader), mesh)
-    with goodput.time("checkpoint"):
-        checkpoints.finish()
+        with goodput.time("checkpoint"):  # a second signal must not break the last save off
+            checkpoints.finish()
     if report.diverged:
         raise InputError(report.diverged)
     if step < recipe.steps:

@@ -145,7 +145,11 @@ make_environment() {
   [[ $cache =~ ^[A-Za-z0-9_./:@%+=-]+$ ]] || refuse "--compile-cache=$cache has odd characters"
   environment=()
   [ -z "${options[port]}" ] || environment+=("JAX_COORDINATOR_PORT=${options[port]}")
-  [ "$cache" = none ] || environment+=("JAX_COMPILATION_CACHE_DIR=$(mounted "$cache")")
+  if [ "$cache" = none ]; then
+    environment+=("JAX_ENABLE_COMPILATION_CACHE=false")
+  else
+    environment+=("JAX_COMPILATION_CACHE_DIR=$(mounted "$cache")")
+  fi
   if [ -n "${options[libtpu-flags]-}" ]; then
     flags=$(libtpu_flags "${options[libtpu-flags]}") || exit 2
     environment+=("LIBTPU_INIT_ARGS=$flags")

@@ -8,7 +8,7 @@
 #   --slices=N             of that topology (default 1)
 #   --spot                 on spot nodes
 #   --grace-period=S       seconds from the signal to stop until the kill (default 300)
-#   --shared-memory=SIZE   of /dev/shm, where loader processes pass batches (default 16Gi)
+#   --shared-memory=SIZE   most that /dev/shm may take of the pod's memory (default 16Gi)
 #   --claim=NAME:/PATH     mounts a volume claim; a --workdir below /PATH is shared
 # A dry run prints the manifest inside the kubectl command.
 set -euo pipefail

@@ -46,7 +46,7 @@ state() {
     --filter="name ~ /$name\$" --format='value(state.state)') || return
   if [ "$now" = ACTIVE ]; then
     vms=$(answer READY gcloud compute tpus tpu-vm list "${where[@]}" \
-      --filter="name ~ /$name(-[0-9]+)?\$" --format='value(state)') || return
+      --filter="name ~ /($(IFS='|'; printf '%s' "${nodes[*]}"))\$" --format='value(state)') || return
     [[ $vms != *PREEMPTED* && $vms != *TERMINATED* && $vms != *STOPPED* ]] || now=LOST
   fi
   echo "$now"

@@ -39,6 +39,6 @@ esac
 run mkdir -p "$root/runs"
 run sbatch --job-name="${options[name]}" --chdir="$root" --output=runs/%x-%j.log --open-mode=append \
   --nodes="${options[nodes]}" --gpus-per-node="$gpus" --ntasks-per-node="$processes" \
-  --requeue --signal="TERM@${options[grace-period]}" "${extra[@]}" \
+  --requeue --dependency=singleton --signal="TERM@${options[grace-period]}" "${extra[@]}" \
   "$root/launch/slurm_job.sh" "${options[max-restarts]}" \
   env "${environment[@]}" "$root/.venv/bin/echofm" train "${training[@]}"

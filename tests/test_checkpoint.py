@@ -133,11 +133,12 @@ def test_other_damage(what, workdir):
     assert state["step"] == 2 and position == {"next": 3}
 
 
-def test_when_all_are_damaged_there_is_nothing_to_restore(workdir):
+def test_when_none_can_be_read_none_is_set_aside_and_no_run_starts_afresh(workdir):
     for step in (1, 2, 3):
         damage(workdir, step)
-    assert restore(workdir) is None
-    assert kept(workdir) == ["damaged-1", "damaged-2", "damaged-3"]
+    with pytest.raises(InputError, match=r"no checkpoint in .* can be read \(step 3: "):
+        restore(workdir)
+    assert kept(workdir) == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize(("wanted", "step"), [(None, 3), (1, 1), (3, 3)])
@@ -205,10 +206,11 @@ split, whole = place(P("fsdp")), place(P())
 assert split["params"]["encoder"]["kernel"].addressable_shards[0].data.shape == (32, 64)
 assert fingerprint(split) == fingerprint(whole) == fingerprint(state_at(1))
 # Saved from one mesh, restored onto another.
-checkpoints = Checkpoints(Path(sys.argv[1]), every=1, keep=1)
+folder = Path(sys.argv[1])
+checkpoints = Checkpoints(folder, every=1, keep=1)
 checkpoints.save(1, split, {})
-state, _ = checkpoints.restore(abstract(place(P("data"))))
 checkpoints.finish()
+state, _ = Checkpoints(folder, every=1, keep=1).restore(abstract(place(P("data"))))
 jax.tree.map(np.testing.assert_array_equal, state, whole)
 assert state["params"]["encoder"]["kernel"].sharding.spec == P("data")
 print("ok")

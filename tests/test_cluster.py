@@ -266,7 +266,7 @@ def test_a_checkpoint_of_four_hosts_is_read_on_any_other_devices(four):
 
 
 def test_lost_hosts_and_preemption_leave_no_trace_in_the_run(two, tmp_path, tiny_data):
-    slow = {0: {"pause": 0.2}}
+    slow = {0: {"pause": 0.4}}  # seconds that its data take; it is told at the end
 
     def again() -> Cluster:
         return Cluster(2, tmp_path, tiny_data, hosts=slow)
@@ -298,6 +298,8 @@ def test_lost_hosts_and_preemption_leave_no_trace_in_the_run(two, tmp_path, tiny
     damage(cluster.workdir, newest)
     cluster = finish(again())
     assert "found in the cache" in cluster.said[0]
+    (line, *_) = cluster.lines(0, "host 0 (")
+    assert "holds the others up: waiting for data" in line
     assert f"starting from step {before}" in cluster.said[0]
     assert (cluster.workdir / "checkpoints" / f"damaged-{newest}").is_dir()
     assert losses(cluster.workdir) == losses(two.workdir)

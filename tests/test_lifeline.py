@@ -106,4 +106,4 @@ def test_a_port_in_use_is_waited_for_and_then_named(port, monkeypatch):
     monkeypatch.setattr(lifeline, "ARRIVAL", 0.5)
     with socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True):
         (error,) = meet(port, (2, 0))
-    assert type(error) is InputError and f"port {port} cannot be used" in str(error)
+    assert type(error) is TryAgain and f"port {port} cannot be used" in str(error)

@@ -15,7 +15,7 @@ def test_the_largest_v5e_slice():
 def test_small_slices_are_part_of_a_machine_or_one():
     one, eight = topology.parse("v5e:1x1"), topology.parse("v6e:2x4")
     assert (one.hosts, one.host_chips, one.host_cores) == (1, 1, 28)
-    assert (eight.hosts, eight.host_chips, eight.host_cores) == (1, 8, 360)
+    assert (eight.hosts, eight.host_chips, eight.host_cores) == (1, 8, 180)
     assert topology.parse("v5p:2x2x2").hosts == 2
 
 

@@ -178,7 +178,14 @@ def _compile(request: dict) -> Compiled:
     versions = f"jax {jax.__version__}, libtpu {libtpu.__version__}"
     key = hashlib.sha256(
         "\n".join(
-            [lowered.as_text(), versions, request["topology"], request["flags"], str(mesh.shape)]
+            [
+                lowered.as_text(),
+                versions,
+                request["topology"],
+                request["flags"],
+                str(mesh.shape),
+                Path(schedule.__file__).read_text(),
+            ]  # whose figures are kept too
         ).encode()
     ).hexdigest()
     kept = Path(request["cache"]) / f"{key}.json.gz"

@@ -37,6 +37,8 @@ class Collective:
     @property
     def sent(self) -> float:
         """Bytes that a chip must send in one run, at least (ring or torus algorithms)."""
+        if self.kind == "collective-permute":  # its groups are pairs of source and target
+            return float(self.bytes)
         share = (self.group - 1) / self.group if self.group else 0.0
         return self.bytes * share * (2 if self.kind == "all-reduce" else 1)
 
@@ -135,7 +137,7 @@ def _collective(module: Module, chain: list, mesh: Mapping[str, int]) -> Collect
         text = inner.attribute(r"replica_groups=(mesh\[.*?\}|\{\{.*?\}\}|\{\}|\[[^ ]*)")
     members = groups(text, devices)
     results = inner.arrays
-    if inner.opcode.endswith("-start"):  # (operands, results, …)
+    if inner.opcode.endswith("-start") and kind != "all-reduce":  # (operands, results, …)
         parts = re.match(r"\((\(.*?\)|[^(]\S*), (.*)\)$", inner.shape)
         results = arrays(parts.group(2)) if parts else results
     size = sum(a.bytes for a in results)

@@ -18,8 +18,8 @@ ASSUMPTIONS = (
     "peak, HBM at the data sheet's bandwidth); collectives use every link and hide behind what "
     "the schedule puts beside them",
     "slowest: an instruction takes the compiler's estimated cycles, kernels hide none of their "
-    "copies, collectives hide behind nothing and use two links (between slices: half the "
-    "bandwidth)",
+    "copies (but never wait for a matrix unit), collectives hide behind nothing and use two links "
+    "(between slices: half the bandwidth)",
     "not included: waiting for input, evaluation, checkpoints, start-up",
     "gradients are one copy of the parameters in float32; activations are the other temporaries",
 )
@@ -98,12 +98,6 @@ def facts(
         "hours": hours,
         "chip_hours": [h * topology.chips for h in hours],
         "input": host_input(compiled, topology, batch, (fastest, slowest), loader),
-        "loops": [
-            {"loop": " / ".join(loops), "seconds": cycles / topology.chip.clock_hz}
-            for loops, cycles in sorted(
-                compiled.module.cycles_by_loop().items(), key=lambda item: -item[1]
-            )
-        ],
         "instructions": expensive(compiled.module, issued, topology, instructions),
     }  # fmt: skip
 
@@ -140,8 +134,10 @@ def host_input(
     loader: dict | None,
 ) -> dict:
     """What every host's loader must deliver, against what one was measured to."""
-    clips = [batch / topology.hosts / seconds for seconds in reversed(step)]
-    clip_bytes = compiled.state["batch"] * topology.chips / batch
+    tensor = compiled.mesh["tensor"]  # chips that share clips, and hosts that load the same ones
+    shares = min(topology.hosts, topology.chips // tensor)
+    clips = [batch / shares / seconds for seconds in reversed(step)]
+    clip_bytes = compiled.state["batch"] * topology.chips / tensor / batch
     needed = {
         "clip_bytes": clip_bytes,
         "clips_per_s_host": clips,

@@ -159,13 +159,6 @@ class Module:
         """Pallas kernels, which have no estimate."""
         return [run for run in self.runs if run.instruction.target == KERNEL]
 
-    def cycles_by_loop(self) -> dict[tuple[str, ...], int]:
-        """Loops around (their `op_name`s, outermost first) → cycles a step."""
-        total: dict[tuple[str, ...], int] = collections.Counter()
-        for run in self.runs:
-            total[run.loops] += run.cycles
-        return dict(total)
-
     def trips(self, computation: str, loop: Instruction) -> int:
         """How often a loop's body runs; 1 if neither the compiler nor the condition says it."""
         known = loop.attribute(r'"known_trip_count":\{"n":"(\d+)"')

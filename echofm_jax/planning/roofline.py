@@ -118,7 +118,8 @@ def wire_time(c: Collective, topology: Topology) -> Range:
     """Seconds of one run of a collective, if nothing else uses its network.
 
     Within a slice: all of a chip's links at their full rate, at best; the two links of one
-    dimension of the torus, at worst. Between slices: the whole of a chip's share, or half of it.
+    dimension of the torus, at worst (one, if only two chips take part). Between slices: the whole
+    of a chip's share, or half of it.
     """
     chip = topology.chip
     if c.network == "dcn":
@@ -129,7 +130,7 @@ def wire_time(c: Collective, topology: Topology) -> Range:
         links //= 2  # two chips along a side share one link
     links = max(links, 1)
     best = c.sent / (links * chip.ici_link_bandwidth)
-    worst = c.sent / (min(links, 2) * chip.ici_link_bandwidth)
+    worst = c.sent / (min(links, 2, max(c.group - 1, 1)) * chip.ici_link_bandwidth)
     return Range(low=best, high=worst)
 
 

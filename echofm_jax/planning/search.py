@@ -89,10 +89,10 @@ def _options(config: ConfigDict, topology: Topology) -> list[list[dict]]:
     options = []
     if config.model.remat != "full":
         options.append([{"model.remat": "full"}])
-    if config.mesh.preset == "dp":
-        sizes = [n for n in (4, 8, 16) if topology.slice_chips % n == 0]
-        if sizes:
-            options.append([{"mesh.preset": "fsdp", "mesh.fsdp": n} for n in sizes])
+    sizes = [n for n in (4, 8, 16) if n > config.mesh.fsdp and topology.slice_chips % n == 0]
+    preset = "fsdp" if config.mesh.preset == "dp" else config.mesh.preset
+    if sizes:
+        options.append([{"mesh.preset": preset, "mesh.fsdp": n} for n in sizes])
     if config.optim.get("moments_dtype", "bfloat16") != "bfloat16":
         options.append([{"optim.moments_dtype": "bfloat16"}])
     return options

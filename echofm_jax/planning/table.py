@@ -120,6 +120,9 @@ def compare(plans: Sequence[dict]) -> str:
     )
     lines = [header]
     for plan in plans:
+        if "refused" in plan:
+            lines.append(_refused(plan))
+            continue
         hbm = plan["hbm"]
         slices = f"{plan['slices']} × " if plan["slices"] > 1 else ""
         memory = f"{hbm['total'] / GIB:.1f}/{hbm['available'] / GIB:.1f}"
@@ -151,6 +154,9 @@ def weak_scaling(plans: Sequence[dict]) -> str:
         f"{'DCN sent MB':>13s}{'step ms':>14s}"
     ]
     for plan in plans:
+        if "refused" in plan:
+            lines.append(_refused(plan))
+            continue
         slices = f"{plan['slices']} × " if plan["slices"] > 1 else ""
         line = (
             f"{slices + plan['topology']:18s}{plan['chips']:6d}{plan['hbm']['total'] / GIB:9.2f}"
@@ -165,6 +171,11 @@ def weak_scaling(plans: Sequence[dict]) -> str:
         }
         lines.append(f"{line}{sent['ici']:13.1f}{sent['dcn']:13.1f}{ms(plan['time']['step']):>14s}")
     return "\n".join(lines)
+
+
+def _refused(plan: dict) -> str:
+    slices = f"{plan['slices']} × " if plan["slices"] > 1 else ""
+    return f"{slices + plan['topology']:18s}{plan['chips']:6d}  {plan['refused']}"
 
 
 def largest(found: dict) -> str:

@@ -24,9 +24,9 @@ class Chip:
     ici_links: int  # to neighbours, two for each dimension of the torus
     ici_link_bandwidth: float  # bytes a second, one link, one direction
     dcn_bandwidth: float  # bytes a second and chip, one direction, between slices
-    mxu_lanes: int  # side of a matrix unit: smaller dimensions are padded to it
     chips_per_host: int  # of the machine type for slices of several hosts
     host_cores: int  # virtual CPUs of that machine type
+    most_host_cores: int  # of the largest machine type
     shapes: tuple[str, ...]  # slices on offer
 
     @property
@@ -54,9 +54,9 @@ CHIPS = {
             ici_links=4,
             ici_link_bandwidth=400e9 / 4 / 2,  # 400 GB/s a chip, both directions together
             dcn_bandwidth=6.4e12 / 8 / 256,  # 6.4 Tbit/s a pod of 256
-            mxu_lanes=128,
             chips_per_host=4,
             host_cores=112,  # ct5lp-hightpu-4t
+            most_host_cores=224,  # ct5lp-hightpu-8t
             shapes=TORUS_2D,
         ),
         Chip(
@@ -71,9 +71,9 @@ CHIPS = {
             ici_links=4,
             ici_link_bandwidth=800e9 / 4 / 2,
             dcn_bandwidth=25.6e12 / 8 / 256,
-            mxu_lanes=256,
             chips_per_host=4,
             host_cores=180,  # ct6e-standard-4t
+            most_host_cores=180,  # ct6e-standard-8t
             shapes=TORUS_2D,
         ),
         Chip(
@@ -86,9 +86,9 @@ CHIPS = {
             ici_links=6,
             ici_link_bandwidth=1200e9 / 6 / 2,
             dcn_bandwidth=50e9 / 8,  # 50 Gbit/s a chip
-            mxu_lanes=128,
             chips_per_host=4,
             host_cores=208,  # ct5p-hightpu-4t
+            most_host_cores=208,
             shapes=TORUS_3D,
         ),
     )
@@ -132,7 +132,8 @@ class Topology:
     @property
     def host_cores(self) -> int:
         """Virtual CPUs of one machine."""
-        return self.chip.host_cores * self.host_chips // self.chip.chips_per_host
+        share = self.chip.host_cores * self.host_chips // self.chip.chips_per_host
+        return min(share, self.chip.most_host_cores)
 
     def __str__(self) -> str:
         return self.name if self.slices == 1 else f"{self.slices} × {self.name}"
