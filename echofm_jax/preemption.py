@@ -29,6 +29,8 @@ class StopSignals:
         """Take the signals over."""
 
         def remember(number, frame):
+            if number == signal.SIGINT and self.received == number:
+                signal.signal(number, self.before[number])  # a third Ctrl-C means now
             self.received = number
             if self.cluster:
                 signal.raise_signal(signal.SIGTERM)  # tells the others

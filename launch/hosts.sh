@@ -50,7 +50,7 @@ install_and_start() {
 
 # Sets `outcome`: the run's final exit status, `again` (start it once more) or `gone` (no slice).
 await_outcome() {
-  local node report statuses hosts=$((${#nodes[@]} * hosts_per_slice))
+  local node report statuses unheard=0 hosts=$((${#nodes[@]} * hosts_per_slice))
   while :; do
     on_hosts "${nodes[0]}" 0 "$host follow" || true
     report=''
@@ -61,7 +61,7 @@ await_outcome() {
     [ -z "$dry_run" ] || { outcome=0; return; }
     statuses=" $(awk '$1 == "status" {printf "%s ", $3}' <<<"$report")"
     case $statuses in
-      *' running '*) ;;
+      *' running '*) unheard=0 ;;
       *' 1 '*) outcome=1; return ;;
       *' 2 '*) outcome=2; return ;;
       *' 130 '*) outcome=130; return ;;
@@ -72,6 +72,10 @@ await_outcome() {
           return
         elif slices_gone; then
           outcome=gone
+          return
+        elif ((++unheard == 20)); then # ssh may not reach a host that the cloud calls ready
+          say "only $(wc -w <<<"$statuses") of $hosts hosts answer"
+          outcome=again
           return
         fi
         ;;
