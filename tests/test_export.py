@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -245,8 +246,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(workdir: Path, tmp_path: Pat
         "sys.exit(cli.main(sys.argv[1:]))"
     )
     arguments = ["export", "--workdir", str(workdir), "--output", str(tmp_path / "out")]
+    env = {name: os.environ[name] for name in os.environ if name != "JAX_COMPILATION_CACHE_DIR"}
     result = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True
+        [sys.executable, "-c", code, *arguments], env=env, capture_output=True, text=True
     )
     assert result.returncode == 2 and "cannot write weights of 2 x " in result.stderr
     assert result.stderr.count("\n") == 1

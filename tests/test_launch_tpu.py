@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -91,12 +92,16 @@ def test_a_run_outlives_its_connection_and_is_not_started_twice(world):
 def watch(world: World, follows: int) -> subprocess.Popen:
     """The launcher in a session of its own, once it follows a log for the `follows`th time."""
     launcher = world.root / "launch" / "queued_resource.sh"
+    # A shell that was started with Ctrl-C ignored, as background jobs are, cannot trap it.
+    heed = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
     watching = subprocess.Popen(
-        [launcher, "--name=echo", "--poll=0", *TRAINING, *WHERE["queued_resource"]],
+        [sys.executable, "-c", heed, launcher, "--name=echo", "--poll=0", *TRAINING,
+         *WHERE["queued_resource"]],
         env=world.environment, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        # A shell that was started with Ctrl-C ignored, as background jobs are, cannot trap it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     while sum(entry["call"][-1].endswith("follow") for entry in world.calls()) < follows:
         assert watching.poll() is None

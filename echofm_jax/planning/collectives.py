@@ -56,7 +56,9 @@ def collectives(module: Module, mesh: Mapping[str, int]) -> list[Collective]:
         for kind, inner in _inside(module, run.instruction):
             chain = [(at, run, inner, kind)]
             # An asynchronous collective is in several fusions: its start, and its parts.
-            part = inner.attribute(r'"async_collective_fusion_config":\{"flag_start":"(-?\d+)"')
+            part = inner.attribute(
+                r'"async_collective_fusion_config":\{[^{}]*?"flag_start":"(-?\d+)"'
+            )
             names = (inner.attribute(r"channel_id=(\d+)"), inner.attribute(r'chain_id="(\d+)"'))
             same = (kind, run.computation, *names)
             if part and int(part) >= 0 and same in unfinished:

@@ -161,7 +161,7 @@ class Module:
 
     def trips(self, computation: str, loop: Instruction) -> int:
         """How often a loop's body runs; 1 if neither the compiler nor the condition says it."""
-        known = loop.attribute(r'"known_trip_count":\{"n":"(\d+)"')
+        known = loop.attribute(r'"known_trip_count":\{[^{}]*?"n":"(\d+)"')
         if known:
             return int(known)
         condition = loop.attribute(r"condition=%?([\w.\-]+)")
