@@ -33,9 +33,11 @@ def open_workdir(workdir: Path) -> None:
     with contextlib.suppress(OSError):
         marks[host].unlink()
     if found:
+        gather("")  # every mark is gone
         if made:
             with contextlib.suppress(OSError):
                 workdir.rmdir()
+        gather("")  # the first host that raises ends all of them
         raise InputError(f"{found}; choose another --workdir")
 
 
