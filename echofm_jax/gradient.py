@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -121,6 +122,8 @@ class Exchange:
         def reduce(g: jax.Array) -> jax.Array:
             g = g.astype(self.reduce_dtype)
             if split is not None:
+                # The TPU scatters rows; of a gradient that lies transposed it would sum the whole.
+                g = with_layout_constraint(g, Layout(major_to_minor=tuple(range(g.ndim))))
                 g = jax.lax.psum_scatter(g, "fsdp", scatter_dimension=split, tiled=True)
             if self.microbatches == 1:
                 g = jax.lax.psum(g, replicas(spec))
