@@ -16,5 +16,5 @@ def get_config(variant: str = "official") -> ConfigDict:
     )
     config.data.update(batch_size=8, window_seconds=2.0)
     config.optim.update(steps=300, blr=0.032, clip_norm=1.0)
-    config.train.update(checkpoint_every=25)
+    config.train.update(checkpoint_every=25, evaluate_every=100)
     return config

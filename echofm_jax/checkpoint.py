@@ -44,9 +44,8 @@ class Checkpoints:
         )
 
     def save(self, step: int, state: dict, position: dict, *, force: bool = False) -> bool:
-        """Save if the policy (or `force`) says so; returns whether it did. Call it every step."""
-        due = self.manager.should_save(step) or force
-        if not due or step in self.manager.all_steps():
+        """Save if the policy (or `force`) says so; returns whether it did. Once a step."""
+        if not self.manager.should_save(step) and not force:
             return False
         self._ask_for_room(state)
         data = {"position": position, "fingerprint": fingerprint(state)}

@@ -85,6 +85,8 @@ def default_config(model: str, variant: str) -> ConfigDict:
             "log_every": 10,
             "checkpoint_every": 500,  # steps
             "keep": 3,  # checkpoints
+            "evaluate_every": 500,  # steps, on held-out clips; 0: never
+            "evaluate_batches": 8,  # the same ones each time
             "max_bad_steps": 10,  # non-finite steps in a row before the run stops
             "watchdog": 10.0,  # times the median step until all stacks are shown; 0: never
         },
@@ -146,7 +148,8 @@ def check(config: ConfigDict) -> None:
     ]
     positive = ("data.batch_size", "optim.accumulate", "train.log_every", "mesh.slices",
                 "mesh.fsdp", "mesh.tensor",
-                "train.checkpoint_every", "train.keep", "train.max_bad_steps", "model.width",
+                "train.checkpoint_every", "train.keep", "train.max_bad_steps",
+                "train.evaluate_batches", "model.width",
                 "model.heads", "model.depth", "model.decoder_heads", "model.decoder_depth",
                 "model.tubelet", "model.patch", "model.frames", "model.pred_frames",
                 "model.size")  # fmt: skip
@@ -161,6 +164,8 @@ def check(config: ConfigDict) -> None:
                 f"data.batch_size={config.data.batch_size} is not divisible by "
                 f"optim.accumulate={config.optim.accumulate}"
             )
+    if config.train.evaluate_every < 0:
+        problems.append(f"train.evaluate_every={config.train.evaluate_every} is negative")
     if config.train.watchdog and not config.train.watchdog > 1:
         problems.append(f"train.watchdog={config.train.watchdog} is neither 0 nor above 1")
     for name in ("objective.mask_ratio", "optim.ema"):

@@ -74,18 +74,31 @@ class Exchange:
                 grads = jax.tree.map_with_path(self.sum_once, grads)
             return grads, jax.lax.pmean(metrics, BATCH_AXES)
 
+        grads, metrics = self._on_each(local, params, lambda held: (held, P()))(params, batch)
         specs = jax.tree.map_with_path(self.spec, params)
-        held = jax.tree.map(lambda spec: only(spec, BATCH_AXES), specs)
-        grads, metrics = jax.shard_map(
+        shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
+        return jax.lax.with_sharding_constraint(grads, shardings), metrics
+
+    def metrics(self, loss_fn: Callable, params: dict, batch: dict) -> dict:
+        """Mean metrics of a global batch, without a gradient; `loss_fn` as in `gradient`."""
+
+        def local(params: dict, batch: dict) -> dict:
+            _, metrics = loss_fn(self.outside_blocks(params), batch, at_use=self.block)
+            return jax.lax.pmean(metrics, BATCH_AXES)
+
+        return self._on_each(local, params, lambda held: P())(params, batch)
+
+    def _on_each(self, local: Callable, params: dict, out_specs: Callable) -> Callable:
+        """`local` of a device's parts of parameters and batch; `tensor` is not seen in it."""
+        held = jax.tree.map_with_path(lambda *leaf: only(self.spec(*leaf), BATCH_AXES), params)
+        return jax.shard_map(
             local,
             mesh=self.mesh,
             in_specs=(held, BATCH),
-            out_specs=(held, P()),
+            out_specs=out_specs(held),
             axis_names=set(BATCH_AXES),
             check_vma=False,  # gradients stay a device's own until they are summed here
-        )(params, batch)
-        shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
-        return jax.lax.with_sharding_constraint(grads, shardings), metrics
+        )
 
     def spec(self, path: tuple, x: jax.Array) -> P:
         """How a parameter is split."""

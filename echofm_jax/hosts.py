@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from echofm_jax import perf
+from echofm_jax import distributed, perf
 
 log = logging.getLogger(__name__)
 KINDS = {  # column of the table: what it says of the one host that has more of it than the others
@@ -54,11 +54,7 @@ class Hosts:
         mesh = Mesh(grid, ("host", "device"), axis_types=(AxisType.Auto,) * 2)
         self.rows, everywhere = NamedSharding(mesh, P("host")), NamedSharding(mesh, P())
         self._copy = jax.jit(lambda rows: rows, out_shardings=everywhere)
-        name = np.zeros(64, np.uint8)
-        own = socket.gethostname().encode()[:64]
-        name[: len(own)] = np.frombuffer(own, np.uint8)
-        gathered = np.asarray(self.gather(name))
-        self.names = [bytes(row).rstrip(b"\0").decode(errors="replace") for row in gathered]
+        self.names = distributed.gather(socket.gethostname())
         self._table, self._wall = np.zeros((self.count, len(KINDS))), 0.0  # not judged yet
         self._said: dict[tuple[int, str], float] = {}
 

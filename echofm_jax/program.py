@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
@@ -20,8 +21,8 @@ from echofm_jax.masking import noise_shape
 from echofm_jax.objective import Objective
 from echofm_jax.optimizer import adamw, learning_rate
 from echofm_jax.patches import CHANNELS
-from echofm_jax.sharding import BATCH, check_batch
-from echofm_jax.step import Batch, State, abstract_state, init_state, train_step
+from echofm_jax.sharding import BATCH, check_batch, place_batch
+from echofm_jax.step import Batch, State, abstract_state, eval_step, init_state, train_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,10 @@ class Program:
         create = functools.partial(init_state, self.arch, self.optimizer, ema=self.ema)
         return jax.jit(create, out_shardings=self.shardings)(key)
 
+    def place(self, batch: dict[str, np.ndarray]) -> Batch:
+        """What the step reads of a loader's batch, this process's share → global arrays."""
+        return place_batch({name: batch[name] for name in self.batch}, self.mesh)
+
     def lower(self) -> jax.stages.Lowered:
         """The update (state, batch) → (state, metrics), lowered for the mesh's devices.
 
@@ -64,6 +69,13 @@ class Program:
         )
         update = jax.jit(update, donate_argnums=0, out_shardings=(self.shardings, None))
         return update.lower(self.state, self.batch)
+
+    def lower_evaluation(self) -> jax.stages.Lowered:
+        """(state, batch) → the batch's loss terms, lowered for the mesh's devices."""
+        losses = functools.partial(
+            eval_step, arch=self.arch, objective=self.objective, exchange=self.exchange
+        )
+        return jax.jit(losses).lower(self.state, self.batch)
 
 
 def build(config: ConfigDict, mesh: Mesh, train_records: int, *, colour: bool = False) -> Program:

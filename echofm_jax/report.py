@@ -78,6 +78,12 @@ class Report:
         self._flush(step)
         self.pending = (step, metrics, self._window(step))
 
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Write what was measured beside the steps."""
+        if self.writer is not None:
+            self.writer.write(step, values)
+            log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
+
     def _so_far(self) -> dict[str, float]:
         """This host's seconds by `hosts.KINDS`, since the run began."""
         seconds = self.goodput.seconds()

@@ -112,7 +112,16 @@ def train_step(
 
 
 def eval_step(
-    params: dict, batch: Batch, *, arch: Architecture, objective: Objective
+    state: State,
+    batch: Batch,
+    *,
+    arch: Architecture,
+    objective: Objective,
+    exchange: Exchange | None = None,
 ) -> dict[str, jax.Array]:
-    """The loss terms of a batch."""
-    return loss_and_metrics(params, batch, arch, objective)[1]
+    """The loss terms of a batch; by the parameters' moving average where one is kept."""
+    params = state.get("ema", state["params"])
+    loss_fn = functools.partial(loss_and_metrics, arch=arch, objective=objective)
+    if exchange is None:
+        return loss_fn(params, batch)[1]
+    return exchange.metrics(loss_fn, params, batch)

@@ -33,7 +33,8 @@ from echofm_jax.preemption import StopSignals
 from echofm_jax.profiling import Profiler, parse_window, refuse_window
 from echofm_jax.program import build
 from echofm_jax.report import Report
-from echofm_jax.sharding import batch_share, make_mesh, place_batch
+from echofm_jax.sharding import batch_share, make_mesh
+from echofm_jax.validation import Validation
 from echofm_jax.watchdog import Watchdog
 from echofm_jax.workdir import open_workdir
 
@@ -87,7 +88,9 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
     program = build(config, mesh, info.records["train"], colour=info.colour)
     recipe = program.recipe
     share, shares = batch_share(config.data.batch_size, mesh)
-    loader = make_loader(loader_config(config), process_index=share, process_count=shares)
+    clips = loader_config(config)
+    loader = make_loader(clips, process_index=share, process_count=shares)
+    held_out = Validation(config, program, clips, info.records.get("val", 0), goodput)
     refuse_window(profile, recipe.steps)
     # ---- workdir ---------------------------------------------------------------------------
     open_workdir(workdir)
@@ -113,7 +116,7 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
     log.info("starting from step %d%s", start, "" if restored else " (fresh)")
     goodput.open(workdir, start, write=jax.process_index() == 0)
     # ---- step ------------------------------------------------------------------------------
-    batch = place_batch(next_batch(loader), mesh)
+    batch = program.place(next(loader))
     began = time.monotonic()
     with watch_cache() as hits, goodput.time("compile"):
         update = program.lower().compile()
@@ -137,10 +140,12 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
             with goodput.time("checkpoint"):
                 checkpoints.save(step, state, loader.get_state(), force=last)
             report.log(step, metrics)
+            if held_out.due(step):
+                report.add(step, held_out.measure(state))
             if last or report.diverged:
                 break
             with goodput.time("data_wait"):
-                batch = place_batch(next_batch(loader), mesh)
+                batch = program.place(next(loader))
         with goodput.time("checkpoint"):  # a second signal must not break the last save off
             checkpoints.finish()
     if report.diverged:
@@ -172,12 +177,6 @@ def loader_config(config: ConfigDict, **changes) -> LoaderConfig:
         ),
         **changes,
     )
-
-
-def next_batch(loader) -> dict:
-    """The next batch, only what the step reads."""
-    batch = next(loader)
-    return {name: batch[name] for name in ("clip", "noise")}
 
 
 if __name__ == "__main__":

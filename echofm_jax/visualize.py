@@ -118,9 +118,11 @@ def similarity_maps(
 def loss_curves(path: pathlib.Path, records: Sequence[Mapping[str, float]]) -> None:
     """One panel for each training figure that the lines of `metrics.jsonl` hold, over the steps.
 
-    Steps logged twice (a run that was killed and resumed) count once, as they were last logged.
+    With it goes what held-out clips gave. Steps logged twice (a run that was killed and resumed)
+    count once, as they were last logged.
     """
     by_step = {record["step"]: record for record in records if "loss" in record}
+    held_out = {record["step"]: record for record in records if "val/loss" in record}
     steps = sorted(by_step)
     names = [name for name in CURVES if any(name in by_step[step] for step in steps)]
     columns = min(3, max(1, len(names)))
@@ -131,6 +133,12 @@ def loss_curves(path: pathlib.Path, records: Sequence[Mapping[str, float]]) -> N
         logged = [step for step in steps if by_step[step].get(name) is not None]
         axis.plot(logged, [by_step[step][name] for step in logged], color=BLUE, lw=1.3)
         axis.set(title=title, xlabel="step", ylabel=label)
+        seen = [
+            (s, row[key]) for s, row in sorted(held_out.items()) if (key := f"val/{name}") in row
+        ]
+        if seen:
+            axis.plot(*zip(*seen, strict=True), "o-", color=ORANGE, ms=3, label="held out")
+            axis.legend(frameon=False)
         if logarithmic:
             axis.set_yscale("log")
         axis.grid(alpha=0.25)

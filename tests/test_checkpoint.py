@@ -83,13 +83,6 @@ def test_every_nth_step_is_saved_and_the_last_few_are_kept(tmp_path):
     assert kept(tmp_path) == ["11", "9"]
 
 
-def test_a_step_is_saved_once(tmp_path):
-    checkpoints = Checkpoints(tmp_path, every=2, keep=3)
-    assert checkpoints.save(2, state_at(2), {})
-    assert not checkpoints.save(2, state_at(2), {}, force=True)
-    checkpoints.finish()
-
-
 def test_the_newest_is_restored_with_the_loaders_position(three):
     state, position = restore(three)
     assert position == {"next": 4}

@@ -61,6 +61,7 @@ class Cluster:
         folder.mkdir(exist_ok=True)
         self.folder, self.workdir = folder, folder / "run"
         settings = {"optim__steps": STEPS, "train__checkpoint_every": 4} | changes
+        settings = {"train__evaluate_every": STEPS} | settings
         address, self.processes, self.said = f"localhost:{free_port()}", {}, {}
         for index in set(range(count)) - set(missing):
             host = {"data": data, "workdir": "run", "cwd": folder} | (hosts or {}).get(index, {})
@@ -126,7 +127,12 @@ class Cluster:
 
 def losses(workdir: Path) -> dict[int, list[float]]:
     rows = read_metrics(workdir / "metrics.jsonl")
-    return {row["step"]: [row[name] for name in LOSSES] for row in rows}
+    return {row["step"]: [row[name] for name in LOSSES] for row in rows if "loss" in row}
+
+
+def held_out(workdir: Path) -> dict[int, float]:
+    rows = read_metrics(workdir / "metrics.jsonl")
+    return {row["step"]: row["val/loss"] for row in rows if "val/loss" in row}
 
 
 def batches(folder: Path) -> dict[int, list[int]]:
@@ -185,6 +191,8 @@ def same_losses(cluster: Cluster, alone: Cluster) -> None:
     terms = slice(LOSSES.index("grad_norm"))
     for step in expected:
         np.testing.assert_allclose(found[step][terms], expected[step][terms], rtol=0, atol=1e-5)
+    assert held_out(cluster.workdir) == pytest.approx(held_out(alone.workdir), abs=1e-5)
+    assert list(held_out(alone.workdir)) == [STEPS]
 
 
 def test_two_hosts_train_as_one(alone, two):

@@ -19,6 +19,11 @@ def test_small_slices_are_part_of_a_machine_or_one():
     assert topology.parse("v5p:2x2x2").hosts == 2
 
 
+def test_cubes_come_in_any_number():
+    assert topology.parse("v5p:4x4x12").hosts == 48
+    assert topology.parse("v5p:8x12x24").chips == 2304
+
+
 @pytest.mark.parametrize("generation", CHIPS)
 def test_peaks_are_those_of_the_training_log(generation):
     chip = CHIPS[generation]
@@ -33,6 +38,9 @@ def test_peaks_are_those_of_the_training_log(generation):
         ("v5e", 1, "v5e comes as 1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16"),
         ("v5e:16x61", 1, "did you mean v5e:16x16"),
         ("v5p:2x2", 1, "v5p comes as 2x2x1"),
+        ("v5p:4x8x4", 1, "other ascending multiples of 4"),
+        ("v5p:16x24x24", 1, "other ascending multiples of 4"),
+        ("v5e:4x4x4", 1, "v5e comes as"),
         ("v5e:2x2", 0, "must be at least 1"),
     ],
 )

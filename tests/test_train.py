@@ -5,17 +5,23 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from conftest import REPO, overrides
 
+from data_pipelines.loader import make_loader
 from echofm_jax import cli
-from echofm_jax.config import load
+from echofm_jax.checkpoint import load_params
+from echofm_jax.config import architecture, load, objective
 from echofm_jax.errors import TryAgain
 from echofm_jax.goodput import overall, read_runs
 from echofm_jax.metrics import read_metrics
+from echofm_jax.step import eval_step
+from echofm_jax.train import loader_config
 
 COMMAND = (sys.executable, "-W", "error", "-m", "echofm_jax", "train")
 LOSSES = ("loss", "recon", "triplet", "cycle", "grad_norm")
@@ -44,6 +50,7 @@ def losses(workdir: Path) -> dict[int, list[float]]:
     return {
         row["step"]: [row[name] for name in LOSSES]
         for row in read_metrics(workdir / "metrics.jsonl")
+        if "loss" in row
     }
 
 
@@ -55,13 +62,29 @@ def checkpoints(workdir: Path) -> list[int]:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, tiny_data) -> Path:
     workdir = tmp_path_factory.mktemp("whole") / "run"
-    process = start(workdir, tiny_data)
+    process = start(workdir, tiny_data, train__evaluate_every=7)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     for shown in ("steps = ", "mesh 1 slice", "ETA", "clips/s", "MFU", "goodput", *LOSSES):
         assert shown in errors
     assert "no step for" not in errors
     return workdir
+
+
+def test_held_out_losses_are_those_of_the_same_clips_at_every_look(uninterrupted, tiny_data):
+    rows = {r["step"]: r for r in read_metrics(uninterrupted / "metrics.jsonl") if "val/loss" in r}
+    assert list(rows) == [7, 14]
+    assert rows[14]["val/loss"] < rows[7]["val/loss"]
+    (run,) = read_runs(uninterrupted / "goodput.json")
+    assert run["seconds"]["evaluation"] > 0
+    config = load(uninterrupted)
+    loader = make_loader(loader_config(config, split="val", shuffle=False, batch_size=4))
+    batch = {name: value for name, value in next(loader).items() if name in ("clip", "noise")}
+    loader.close()
+    method = {"arch": architecture(config), "objective": objective(config)}
+    state = {"params": load_params(uninterrupted, 14)[0]}
+    for name, value in jax.jit(partial(eval_step, **method))(state, batch).items():
+        assert rows[14][f"val/{name}"] == pytest.approx(float(value), rel=1e-5), name
 
 
 def test_a_run_learns_and_describes_itself(uninterrupted):

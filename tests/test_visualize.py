@@ -74,11 +74,14 @@ def test_loss_curves_have_a_panel_for_each_figure_that_was_logged(tmp_path):
     ]
     visualize.loss_curves(tmp_path / "four.png", records)
     visualize.loss_curves(tmp_path / "two.png", [{"step": 1, "loss": 1.0, "lr": 1e-4}])
-    evaluated = [*records, {"step": 20, "val_recon": 1.0}]
+    evaluated = [*records, {"step": 9, "val/loss": 0.5, "val/triplet_active": 1.0}]
     visualize.loss_curves(tmp_path / "with_evaluation.png", evaluated)
     four, two = pixels(tmp_path / "four.png"), pixels(tmp_path / "two.png")
     assert four.shape[0] > 1.5 * two.shape[0] and four.shape[1] > 1.4 * two.shape[1]
-    assert (pixels(tmp_path / "with_evaluation.png") == four).all()
+    seen = pixels(tmp_path / "with_evaluation.png")
+    assert seen.shape == four.shape
+    changed = np.flatnonzero((seen != four).any(axis=(0, 2)))
+    assert len(changed) and changed.max() < four.shape[1] / 2  # in the first of three panels
 
 
 def test_a_step_logged_again_after_resume_counts_once(tmp_path):

@@ -7,6 +7,7 @@ read in 2026) for everything but what a comment names. Decimal units, as the dat
 import dataclasses
 import difflib
 import math
+import re
 
 from echofm_jax.errors import InputError
 
@@ -37,7 +38,6 @@ class Chip:
 
 GIB = 2**30
 TORUS_2D = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
-# Shapes with a cube (4x4x4) and more also come in other multiples of 4 along each side.
 TORUS_3D = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16",
             "8x16x16", "16x16x16", "16x16x24")  # fmt: skip
 
@@ -152,12 +152,24 @@ def parse(name: str, slices: int = 1) -> Topology:
             f"generations: {', '.join(CHIPS)}"
         )
     chip = CHIPS[generation]
-    if shape not in chip.shapes:
+    if shape not in chip.shapes and not of_cubes(shape, chip):
         near = difflib.get_close_matches(shape, chip.shapes, n=1)
         hint = f"did you mean {generation}:{near[0]}? " if near else ""
+        more = " and other ascending multiples of 4" if chip.shapes is TORUS_3D else ""
         raise InputError(
-            f"unknown TPU topology '{name}': {hint}{generation} comes as {', '.join(chip.shapes)}"
+            f"unknown TPU topology '{name}': {hint}{generation} comes as "
+            f"{', '.join(chip.shapes)}{more}"
         )
     if slices < 1:
         raise InputError(f"--slices={slices} must be at least 1")
     return Topology(chip=chip, shape=shape, slices=slices)
+
+
+def of_cubes(shape: str, chip: Chip) -> bool:
+    """Whether a slice is built of 4x4x4 cubes, which come in any number up to the largest one."""
+    if chip.shapes is not TORUS_3D or not re.fullmatch(r"\d+x\d+x\d+", shape):
+        return False
+    sides = [int(side) for side in shape.split("x")]
+    most = math.prod(int(side) for side in chip.shapes[-1].split("x"))
+    whole = all(side and side % 4 == 0 for side in sides)
+    return whole and sides == sorted(sides) and math.prod(sides) <= most
