@@ -19,6 +19,16 @@ class Cleaned:
     frames: np.ndarray  # [T, size, size] uint8, or [T, size, size, 3] if colour was asked for
     sector: np.ndarray  # [size, size] bool
     mode: str  # one of records.MODES
+    box: tuple[slice, slice]  # of the recorded frames: rows and columns that were kept
+
+    def place(self, mask: np.ndarray) -> np.ndarray:
+        """A label map of a recorded frame, [H, W] uint8 → where the stored frame shows it."""
+        return fit_square(mask[self.box], len(self.sector), cv2.INTER_NEAREST_EXACT)
+
+    def spacing(self, recorded: tuple[float, float]) -> np.ndarray:
+        """Mm a pixel (rows, columns) as recorded → as stored, [2] float32."""
+        height, width = (s.stop - s.start for s in self.box)
+        return np.float32(np.multiply(recorded, max(height, width) / len(self.sector)))
 
 
 def clean(clip: Clip, *, size: int, colour: bool) -> Cleaned:
@@ -46,7 +56,7 @@ def clean(clip: Clip, *, size: int, colour: bool) -> Cleaned:
         cut[outside] = 0
         frames[i] = fit_square(cut, size)
         frames[i][beyond] = 0
-    return Cleaned(frames=frames, sector=sector, mode=mode)
+    return Cleaned(frames=frames, sector=sector, mode=mode, box=box)
 
 
 def to_grey(frames: np.ndarray) -> np.ndarray:
@@ -65,12 +75,16 @@ def coloured(frames: np.ndarray, mask: np.ndarray) -> bool:
     return bool(np.median((spread > COLOURED).mean(-1)) > DOPPLER)
 
 
-def fit_square(image: np.ndarray, size: int) -> np.ndarray:
-    """[h, w(, 3)] → [size, size(, 3)]: aspect kept, centred, black around."""
+def fit_square(image: np.ndarray, size: int, method: int | None = None) -> np.ndarray:
+    """[h, w(, 3)] → [size, size(, 3)]: aspect kept, centred, black around.
+
+    `method` is one of OpenCV's; by default areas are averaged, or pixels interpolated.
+    """
     height, width = image.shape[:2]
     scale = size / max(height, width)
     new = max(1, round(height * scale)), max(1, round(width * scale))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    if method is None:
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     square = np.zeros((size, size, *image.shape[2:]), image.dtype)
     top, left = (size - new[0]) // 2, (size - new[1]) // 2
     square[top : top + new[0], left : left + new[1]] = cv2.resize(

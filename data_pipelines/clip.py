@@ -1,6 +1,7 @@
 """A clip as a reader hands it over, and the reasons why a file is not one."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -29,6 +30,9 @@ class Clip:
     fps_source: str  # one of records.FPS_SOURCES
     patient: str = ""  # as the header has it; empty = unknown
     mode: str = ""  # what the header says: one of records.MODES, or empty
+    spacing: tuple[float, float] = (math.nan, math.nan)  # mm a pixel, rows and columns
+    heart_rate: float = math.nan  # beats a minute
+    r_waves: tuple[float, ...] = ()  # seconds from the first frame
 
     @property
     def fps(self) -> float:

@@ -168,6 +168,8 @@ def make_task(file: Path, root: Path, known: dict, salt: bytes, args) -> Task:
 
 def ingest_file(task: Task) -> Outcome:
     """Read, clean, de-identify and encode one file; every failure is an outcome."""
+    import numpy as np
+
     from data_pipelines import clean, deidentify, readers, segments, shards
     from data_pipelines.clip import Rejected
 
@@ -188,7 +190,8 @@ def ingest_file(task: Task) -> Outcome:
         }
         examples = segments.make_records(
             cleaned.frames, cleaned.sector, times, label, encoding=task.encoding,
-            fps_source=source, mode=cleaned.mode, **ids,
+            r_waves=clip.r_waves, fps_source=source, mode=cleaned.mode,
+            heart_rate=np.float32(clip.heart_rate), spacing=cleaned.spacing(clip.spacing), **ids,
         )  # fmt: skip
         fps = float((count - 1) / times[-1]) if times is not None else 0.0
         return Outcome(

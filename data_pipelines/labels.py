@@ -9,9 +9,22 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 from data_pipelines.records import VIEWS
 from echofm_jax.errors import InputError
+
+# Fields that only the readers of public data sets fill in.
+PREPARED = {"split", "tracings", "mask_file", "measurements", "aortic_stenosis",
+            "aortic_regurgitation"}  # fmt: skip
+
+
+class Tracing(NamedTuple):
+    """A structure's outline in one frame."""
+
+    frame: int
+    structure: str  # one of records.STRUCTURES
+    points: tuple[tuple[float, float], ...]  # x, y in pixels of the file's frames
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +39,12 @@ class Label:
     end_systole: tuple[int, ...] = ()
     ejection_fraction: float = math.nan  # percent
     simulated: bool = False
+    split: str = ""  # the owner's own; empty: by hash
+    tracings: tuple[Tracing, ...] = ()
+    mask_file: str = ""  # label maps of some frames, in a format of its data set
+    measurements: tuple[tuple[str, float], ...] = ()  # names of records.MEASUREMENTS
+    aortic_stenosis: int = -1  # index in records.GRADES
+    aortic_regurgitation: int = -1
 
 
 def read_labels(path: Path) -> dict[str, Label]:
@@ -53,7 +72,7 @@ def read_labels(path: Path) -> dict[str, Label]:
 
 def parse(values: dict) -> Label:
     """One line's values → a label; raises ValueError saying what is wrong."""
-    known = {field.name for field in dataclasses.fields(Label)}
+    known = {field.name for field in dataclasses.fields(Label)} - PREPARED
     if unknown := sorted(set(values) - known):
         raise ValueError(f"unknown field {unknown[0]}; known: file, {', '.join(sorted(known))}")
     label = Label(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -14,13 +14,21 @@ DATASET = "echo_clips"
 VERSION = "1.0.0"
 MAX_FRAMES = 128
 ENCODINGS = ("jpeg", "zstd")
-MODES = ("b_mode", "colour_doppler")
-VIEWS = ("", "A4C", "A2C", "A3C", "PLAX", "PSAX_AV", "PSAX_MV", "PSAX_PM", "PSAX_AP", "SC", "SSN")
+MODES = ("b_mode", "colour_doppler", "contrast")
+VIEWS = ("", "A4C", "A2C", "A3C", "PLAX", "PSAX_AV", "PSAX_MV", "PSAX_PM", "PSAX_AP", "SC", "SSN",
+         "A5C", "PSAX", "other")  # fmt: skip
+STRUCTURES = ("background", "LV", "myocardium", "LA", "RV", "RA")  # values of a mask's pixels
+MEASUREMENTS = (  # ml for volumes, cm for thicknesses and diameters
+    "end_diastolic_volume", "end_systolic_volume",
+    "ivs_d", "lvid_d", "lvpw_d", "ivs_s", "lvid_s", "lvpw_s",
+)  # fmt: skip
+GRADES = ("none", "early", "significant")  # of a valve's disease; -1 = unknown
 FPS_SOURCES = (
     "FrameTime",
     "FrameTimeVector",
     "CineRate",
     "RecommendedDisplayFrameRate",
+    "ActualFrameDuration",
     "container",
     "labels",
     "option",
@@ -45,7 +53,31 @@ FEATURES = tfds.features.FeaturesDict({
     "phase": tfds.features.Tensor(shape=(None,), dtype=np.float32),  # [T] in [0, 1), 0 = ED
     "end_diastole": tfds.features.Tensor(shape=(None,), dtype=np.int32),  # frame indices
     "end_systole": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+    "masks": tfds.features.Sequence(_bytes),  # n label maps [H, W] of STRUCTURES (`encode_mask`)
+    "mask_frames": tfds.features.Tensor(shape=(None,), dtype=np.int32),  # [n] whose they are
+    "measurements": tfds.features.Tensor(shape=(len(MEASUREMENTS),), dtype=np.float32),
+    "aortic_stenosis": np.int32,  # index in GRADES, -1 unknown
+    "aortic_regurgitation": np.int32,
+    # What the file's header says beside its timing; NaN or empty otherwise.
+    "spacing": tfds.features.Tensor(shape=(2,), dtype=np.float32),  # mm a pixel, rows and columns
+    "heart_rate": np.float32,  # beats a minute
+    "r_waves": tfds.features.Tensor(shape=(None,), dtype=np.float32),  # seconds from frame 0
 })  # fmt: skip
+UNKNOWN = {  # of what most sources do not tell
+    "view": "",
+    "ejection_fraction": np.float32(np.nan),
+    "phase": np.zeros(0, np.float32),
+    "end_diastole": np.zeros(0, np.int32),
+    "end_systole": np.zeros(0, np.int32),
+    "masks": [],
+    "mask_frames": np.zeros(0, np.int32),
+    "measurements": np.full(len(MEASUREMENTS), np.nan, np.float32),
+    "aortic_stenosis": -1,
+    "aortic_regurgitation": -1,
+    "spacing": np.full(2, np.nan, np.float32),
+    "heart_rate": np.float32(np.nan),
+    "r_waves": np.zeros(0, np.float32),
+}
 
 
 def encode_frame(frame: np.ndarray, encoding: str) -> bytes:
@@ -75,6 +107,17 @@ def decode_frame(data: bytes, encoding: str, out: np.ndarray) -> None:
     found = simplejpeg.decode_jpeg(data, colorspace=colorspace, buffer=out).shape[:2]
     if found != out.shape[:2]:  # a smaller image would leave the rest of `out` as it was
         raise ValueError(f"frame of {found}, not {out.shape[:2]}")
+
+
+def encode_mask(mask: np.ndarray) -> bytes:
+    """[H, W] uint8 label map → bytes, lossless."""
+    return zstandard.ZstdCompressor(level=3).compress(np.ascontiguousarray(mask).tobytes())
+
+
+def decode_mask(data: bytes, size: int) -> np.ndarray:
+    """Bytes → [size, size] uint8 label map."""
+    pixels = zstandard.ZstdDecompressor().decompress(data)
+    return np.frombuffer(pixels, np.uint8).reshape(size, size)
 
 
 def pack_sector(mask: np.ndarray) -> bytes:

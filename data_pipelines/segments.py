@@ -1,11 +1,18 @@
 """A cleaned clip → the records that hold it: short enough to read whole, labels cut along."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from data_pipelines.labels import Label
-from data_pipelines.records import MAX_FRAMES, encode_frame, pack_sector
+from data_pipelines.records import (
+    MAX_FRAMES,
+    MEASUREMENTS,
+    UNKNOWN,
+    encode_frame,
+    encode_mask,
+    pack_sector,
+)
 
 
 def make_records(
@@ -15,7 +22,9 @@ def make_records(
     label: Label,
     *,
     encoding: str,
-    **texts: str,
+    masks: Mapping[int, np.ndarray] | None = None,
+    r_waves: Sequence[float] = (),
+    **fields,
 ) -> Iterator[Mapping]:
     """Yield examples of `records.FEATURES` of at most MAX_FRAMES frames, about equally long.
 
@@ -25,25 +34,42 @@ def make_records(
       times: [T] seconds, or None if the frame rate is unknown.
       label: what is known of the clip; `phase` is empty or has T entries.
       encoding: one of records.ENCODINGS.
-      texts: `fps_source`, `mode`, `clip_id`, `patient_id`.
+      masks: {frame: [H, W] uint8 label map, as `Cleaned.place` gives it}.
+      r_waves: seconds from the first frame.
+      fields: the same in every record: `fps_source`, `mode`, `clip_id`, `patient_id`, and of
+        `records.UNKNOWN` what is known.
     """
+    masks = masks or {}
+    measured = dict(label.measurements)
+    for name in ("aortic_stenosis", "aortic_regurgitation"):
+        fields[name] = getattr(label, name)
+    fields["measurements"] = np.float32([measured.get(name, np.nan) for name in MEASUREMENTS])
     parts = np.array_split(np.arange(len(frames)), -(-len(frames) // MAX_FRAMES))
     for number, part in enumerate(parts):
         first, stop = int(part[0]), int(part[-1]) + 1
         own = np.zeros(0) if times is None else times[first:stop] - times[first]
-        yield texts | {
-            "frames": [encode_frame(frame, encoding) for frame in frames[first:stop]],
-            "times": own.astype(np.float32),
-            "fps": np.float32((len(own) - 1) / own[-1] if len(own) > 1 else 0),
-            "sector": pack_sector(sector),
-            "segment": number,
-            "segments": len(parts),
-            "view": label.view,
-            "ejection_fraction": np.float32(label.ejection_fraction),
-            "phase": np.asarray(label.phase[first:stop], np.float32),
-            "end_diastole": inside(label.end_diastole, first, stop),
-            "end_systole": inside(label.end_systole, first, stop),
-        }
+        traced = sorted(frame for frame in masks if first <= frame < stop)
+        began, ended = (times[first], times[stop - 1]) if times is not None else (0.0, -1.0)
+        yield (
+            UNKNOWN
+            | fields
+            | {
+                "frames": [encode_frame(frame, encoding) for frame in frames[first:stop]],
+                "times": own.astype(np.float32),
+                "fps": np.float32((len(own) - 1) / own[-1] if len(own) > 1 else 0),
+                "sector": pack_sector(sector),
+                "segment": number,
+                "segments": len(parts),
+                "view": label.view,
+                "ejection_fraction": np.float32(label.ejection_fraction),
+                "phase": np.asarray(label.phase[first:stop], np.float32),
+                "end_diastole": inside(label.end_diastole, first, stop),
+                "end_systole": inside(label.end_systole, first, stop),
+                "masks": [encode_mask(masks[frame]) for frame in traced],
+                "mask_frames": np.array(traced, np.int32) - first,
+                "r_waves": np.float32([t - began for t in r_waves if began <= t <= ended]),
+            }
+        )
 
 
 def inside(indices: tuple[int, ...], first: int, stop: int) -> np.ndarray:

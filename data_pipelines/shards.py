@@ -46,9 +46,10 @@ class DatasetInfo:
 def serialize(example: Mapping) -> bytes:
     """A record as stored; keys and types are those of `records.FEATURES`.
 
+    What is not given is stored as unknown, as `records.UNKNOWN` has it.
     Features lie in the order of their names: protobuf's own order differs from process to process.
     """
-    data = _serializer.serialize_example(records.FEATURES.encode_example(example))
+    data = _serializer.serialize_example(records.FEATURES.encode_example(records.UNKNOWN | example))
     return tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
 
 

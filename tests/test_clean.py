@@ -24,6 +24,24 @@ def test_frames_are_square_and_black_outside_the_sector():
     assert cleaned.mode == "b_mode"
 
 
+def test_a_mask_goes_where_its_pixels_go():
+    frames = fan_screen(1).frames.copy()
+    inside = np.argwhere(fan_screen(1).truth)
+    y, x = inside.mean(0).round().astype(int)
+    truth = np.zeros(frames.shape[1:], np.uint8)
+    truth[y - 9 : y + 10, x - 9 : x + 10] = 3
+    frames[:, truth == 3] = 255
+    cleaned = clean(clip(frames), size=96, colour=False)
+    placed = cleaned.place(truth)
+    assert set(np.unique(placed)) == {0, 3}
+    bright = cleaned.frames.min(0) > 150
+    assert (bright & (placed == 3)).sum() / (bright | (placed == 3)).sum() > 0.85
+    assert cleaned.spacing((0.5, 0.25)).dtype == np.float32
+    rows, columns = cleaned.spacing((0.5, 0.25))
+    assert rows == 2 * columns
+    assert (placed == 3).sum() * rows * columns == pytest.approx(19**2 * 0.5 * 0.25, rel=0.1)
+
+
 def test_the_aspect_is_kept():
     screen = fan_screen(1)
     cleaned = clean(clip(screen.frames), size=96, colour=False)

@@ -70,6 +70,19 @@ def test_times_restart_and_keep_their_steps():
         assert record["fps"] == pytest.approx(99 / (own[-1] - own[0]), rel=1e-5)
 
 
+def test_masks_go_with_their_frames_and_r_waves_with_their_times():
+    maps = {i: np.full((8, 16), i % 6, np.uint8) for i in (0, 99, 100, 250)}
+    times = np.arange(300) / 50
+    made = cut(300, Label(measurements=(("lvid_d", 4.5),)), times, masks=maps, r_waves=(0.5, 2.5))
+    assert [record["mask_frames"].tolist() for record in made] == [[0, 99], [0], [50]]
+    first = records.zstandard.ZstdDecompressor().decompress(made[0]["masks"][1])
+    assert first == maps[99].tobytes()
+    assert [record["r_waves"].tolist() for record in made] == [[0.5], [0.5], []]
+    place = records.MEASUREMENTS.index("lvid_d")
+    assert all(record["measurements"][place] == 4.5 for record in made)
+    assert np.isnan(np.delete(made[0]["measurements"], place)).all()
+
+
 def test_an_unknown_rate_stays_unknown():
     for record in cut(130):
         assert record["fps"] == 0 and len(record["times"]) == 0
