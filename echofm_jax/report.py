@@ -78,11 +78,12 @@ class Report:
         self._flush(step)
         self.pending = (step, metrics, self._window(step))
 
-    def add(self, step: int, values: dict[str, float]) -> None:
-        """Write what was measured beside the steps."""
+    def held_out(self, step: int, values: dict[str, float]) -> None:
+        """Write what `Validation.measure` found after a step."""
         if self.writer is not None:
             self.writer.write(step, values)
-            log.info("step %d: %s", step, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+            log.info("held-out clips at step %d: %s", step, shown)
 
     def _so_far(self) -> dict[str, float]:
         """This host's seconds by `hosts.KINDS`, since the run began."""

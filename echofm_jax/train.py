@@ -141,7 +141,7 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
                 checkpoints.save(step, state, loader.get_state(), force=last)
             report.log(step, metrics)
             if held_out.due(step):
-                report.add(step, held_out.measure(state))
+                report.held_out(step, held_out.measure(state))
             if last or report.diverged:
                 break
             with goodput.time("data_wait"):
