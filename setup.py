@@ -33,7 +33,7 @@ setup(
         "opencv-python-headless>=5.0",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
-        "pillow>=13.0",
+        "pillow>=12.1.1",
         "pydicom>=3.0.2",
         "python-gdcm>=3.2.6",  # JPEG lossless, JPEG-LS and JPEG 2000 for pydicom (BSD licence)
         "safetensors>=0.8",
