@@ -64,14 +64,14 @@ def assemble(journal: Journal, data_dir: Path, **settings) -> dict[str, int]:
     building = target.with_name(f".{records.VERSION}.building-{build[:8]}")
     try:
         if ours is None or not is_complete(ours, decided):
-            clear(building, build)
+            prepare(building, build)
             make_shards(journal, decided, building, ours)
             contents = {s: contents_of(building, s, parts) for s, parts in decided.items()}
             shards.describe(building, contents, build=build, **settings)
             for path in building.iterdir():
                 sync(path)
             replace(target, building)
-        shutil.rmtree(building, ignore_errors=True)  # what stood in the data set's place
+        clear(building)  # what stood in the data set's place
         shutil.rmtree(journal.staged, ignore_errors=True)
     except OSError as error:
         raise shards.cannot_write(data_dir, error) from error
@@ -86,12 +86,26 @@ def build_of(folder: Path) -> str | None:
         return None
 
 
-def clear(building: Path, build: str) -> None:
-    """Keep what this build has made in `building`, and nothing that others left beside the set."""
-    for folder in building.parent.glob(f".{records.VERSION}.building-*"):
-        if folder != building or build_of(folder) not in (None, build):
-            shutil.rmtree(folder)
+def prepare(building: Path, build: str) -> None:
+    """Keep what this build has made in `building`; nothing else is left beside the data set."""
+    clear(building, keep=build_of(building) in (None, build))
     building.mkdir(parents=True, exist_ok=True)
+
+
+def clear(building: Path, *, keep: bool = False) -> None:
+    """Remove all unfinished folders beside the data set, `building` unless it is to be kept."""
+    for folder in building.parent.glob(f".{records.VERSION}.building-*"):
+        if folder != building or not keep:
+            discard(folder)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder. If that is cut short, nobody takes the rest of it for something else."""
+    gone = folder.with_name(f".{records.VERSION}.building-gone")
+    if folder != gone:
+        shutil.rmtree(gone, ignore_errors=True)
+        folder.rename(gone)
+    shutil.rmtree(gone)
 
 
 def names(decided: Plan) -> set[str]:
@@ -165,6 +179,8 @@ def write_shard(
         done.append(entry)
     writer.close()
     sync(temporary)
+    if shards.identities(temporary) != [identity(piece) for piece in pieces]:
+        raise RuntimeError(f"{path.name}: the shard does not hold what was written")
     temporary.replace(path)
     sync(path.parent)
     needed = {piece.entry.key for part in following for piece in part[:1]}
@@ -178,11 +194,15 @@ def contents_of(folder: Path, split: str, parts: Sequence[Sequence[Piece]]) -> s
     contents = shards.Contents(folder, split)
     for pieces in parts:
         contents.lengths.append(len(pieces))
-        for entry, segment in pieces:
-            o = entry.outcome
-            contents.identities.append(shards.Identity(o.patient_id, o.clip_id, segment))
-            contents.bytes += o.sizes[segment]
+        contents.identities += map(identity, pieces)
+        contents.bytes += sum(entry.outcome.sizes[segment] for entry, segment in pieces)
     return contents
+
+
+def identity(piece: Piece) -> shards.Identity:
+    """What the record must say of itself."""
+    outcome = piece.entry.outcome
+    return shards.Identity(outcome.patient_id, outcome.clip_id, piece.segment)
 
 
 def replace(target: Path, building: Path) -> None:
@@ -192,5 +212,5 @@ def replace(target: Path, building: Path) -> None:
         two = os.fsencode(building), os.fsencode(target)
         if libc.renameat2(AT_FDCWD, two[0], AT_FDCWD, two[1], RENAME_EXCHANGE) == 0:
             return
-        shutil.rmtree(target)
+        discard(target)
     building.rename(target)

@@ -93,6 +93,8 @@ def open_journal(data_dir: Path, settings: Mapping, *, overwrite: bool) -> Itera
         except BlockingIOError:
             raise InputError(f"another ingest is writing {data_dir}: wait until it ends") from None
         if overwrite:
+            (folder / "settings.json").unlink(missing_ok=True)
+        if not (folder / "settings.json").exists():  # lists alone are the rest of a removed journal
             for path in folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         yield Journal(folder, read_settings(folder, data_dir, settings), read_lists(folder))
@@ -127,9 +129,8 @@ def read_settings(folder: Path, data_dir: Path, wanted: Mapping) -> dict:
 
 def read_lists(folder: Path) -> list[list[Entry]]:
     """All lists of files, oldest first."""
-    return [
-        [parse(line) for line in path.open()] for path in sorted(folder.glob("files-*.jsonl"))
-    ]
+    paths = sorted(folder.glob("files-*.jsonl"))
+    return [[parse(line) for line in path.read_text().splitlines()] for path in paths]
 
 
 def parse(line: str) -> Entry:

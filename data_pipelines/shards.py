@@ -179,7 +179,7 @@ def describe(folder: Path, contents: Mapping[str, Contents], **settings) -> dict
     """Finish the splits, write the metadata, read everything back; returns records per split.
 
     Raises:
-      RuntimeError: the shards do not hold what `contents` says, or a patient is in two splits.
+      RuntimeError: `verify` finds something.
     """
     contents = {split: held for split, held in contents.items() if held.lengths}
     infos = [held.finish() for held in contents.values()]
@@ -194,17 +194,39 @@ def describe(folder: Path, contents: Mapping[str, Contents], **settings) -> dict
     counts = {split: len(held.identities) for split, held in contents.items()}
     described = settings | {"records": counts}
     (folder / "echofm.json").write_text(json.dumps(described, indent=2) + "\n")
+    verify(folder, contents)
+    return counts
+
+
+def verify(folder: Path, contents: Mapping[str, Contents]) -> None:
+    """Read every shard and compare.
+
+    Raises:
+      RuntimeError: the shards do not hold what `contents` says, or a patient is in two splits.
+    """
     patients: dict[str, str] = {}
     for split, held in contents.items():
-        found = [identity(data) for data in raw_source(folder, split)]
-        if found != held.identities:
-            raise RuntimeError(f"split {split}: the shards do not hold what was written")
-        for record in found:
-            if patients.setdefault(record.patient_id, split) != split:
-                raise RuntimeError(
-                    f"patient {record.patient_id} is in {patients[record.patient_id]} and {split}"
-                )
-    return counts
+        first = 0
+        for number, length in enumerate(held.lengths):
+            name = shard_name(split, number, len(held.lengths))
+            expected = held.identities[first : first + length]
+            first += length
+            if identities(folder / name) != expected:
+                raise RuntimeError(f"{name}: the shards do not hold what was written")
+            for record in expected:
+                if patients.setdefault(record.patient_id, split) != split:
+                    raise RuntimeError(
+                        f"patient {record.patient_id} is in two splits, "
+                        f"{patients[record.patient_id]} and {split}"
+                    )
+
+
+def identities(path: Path) -> list[Identity] | None:
+    """Of the records of a shard, in order; None if it cannot be read."""
+    try:
+        return [identity(data) for data in read_shard(path)]
+    except Exception:  # a damaged shard; the reader raises anything
+        return None
 
 
 def template(folder: Path) -> tfds.core.ShardedFileTemplate:
@@ -285,8 +307,3 @@ def read_shard(path: Path) -> Iterator[bytes]:
     for i in range(reader.num_records()):
         yield reader.read([i])[0]
     reader.close()
-
-
-def raw_source(folder: Path, split: str):
-    """The serialized records of a split, in order."""
-    return tfds.builder_from_directory(folder).as_data_source(split).data_source
