@@ -49,6 +49,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10.2"],
         "plan": ["libtpu>=0.0.52"],  # the TPU's compiler, for `echofm plan`; needs no TPU
         "cuda12": ["jax[cuda12]>=0.10.2"],
+        "beam": ["apache-beam>=2.77"],  # 166 MB; holds pillow < 13, protobuf < 7, pyarrow < 26
         "dev": [
             "kubeflow-trainer-api>=2.3",  # the JobSet schema, as models
             "kubernetes-validate>=1.37",  # the Job and Pod schemas
