@@ -164,29 +164,36 @@ def write_shard(
 ) -> None:
     """Write one shard and let go of what was staged for it, unless the `following` one needs it."""
     temporary = path.with_name(f".{path.name}")
-    writer = shards.ArrayRecordWriter(str(temporary), shards.WRITER_OPTIONS)
-    done = []
-    for entry, group in itertools.groupby(pieces, key=lambda piece: piece.entry):
-        try:
-            held = staging.get_records(staged, entry.key)
-        except FileNotFoundError:
-            raise InputError(
-                f"{path.parent}: what earlier runs stored is gone, and the journal beside the data "
-                "set counts on it: start afresh with --overwrite"
-            ) from None
-        for piece in group:
-            writer.write(held[piece.segment])
-        done.append(entry)
-    writer.close()
+    try:
+        with shards.disk_errors():
+            write_records(temporary, pieces, staged)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync(temporary)
     if shards.identities(temporary) != [identity(piece) for piece in pieces]:
         raise RuntimeError(f"{path.name}: the shard does not hold what was written")
     temporary.replace(path)
     sync(path.parent)
-    needed = {piece.entry.key for part in following for piece in part[:1]}
-    for entry in done:
-        if entry.key not in needed:
-            staging.staged_path(staged, entry.key).unlink(missing_ok=True)
+    done = {piece.entry.key for piece in pieces}
+    for key in done - {piece.entry.key for part in following for piece in part[:1]}:
+        staging.staged_path(staged, key).unlink(missing_ok=True)
+
+
+def write_records(path: Path, pieces: Sequence[Piece], staged: Path) -> None:
+    """Write staged records into one ArrayRecord file; a clip's at a time are in memory."""
+    writer = shards.ArrayRecordWriter(str(path), shards.WRITER_OPTIONS)
+    for key, group in itertools.groupby(pieces, key=lambda piece: piece.entry.key):
+        try:
+            held = staging.get_records(staged, key)
+        except FileNotFoundError:
+            raise InputError(
+                f"{path.parent.parent}: shards that earlier runs made are gone, and the journal "
+                "counts on them: start afresh with --overwrite"
+            ) from None
+        for piece in group:
+            writer.write(held[piece.segment])
+    writer.close()
 
 
 def contents_of(folder: Path, split: str, parts: Sequence[Sequence[Piece]]) -> shards.Contents:

@@ -54,8 +54,11 @@ def main(argv: Sequence[str]) -> int:
     add("beam_options", nargs="*", metavar="-- BEAM_OPTION", help="as Beam's runner has them")
     add("--salt_file", type=Path, help="secret of the hashes; default ~/.config/echofm/salt")
     add("--report", type=Path, help="default: DATA_DIR-report.csv")
-    add("--review", action="store_true",
-        help="list clips without a verified sector in DATA_DIR-review.csv, to be looked at")
+    add(
+        "--review",
+        action="store_true",
+        help="list clips without a verified sector in DATA_DIR-review.csv, to be looked at",
+    )
     add("--overwrite", action="store_true", help="start afresh and replace a data set")
     add("--json", action="store_true", help="figures as JSON on the last line")  # fmt: skip
     args = parser.parse_args(argv)

@@ -51,9 +51,7 @@ class Journal:
         old = self.latest.get(task.name)
         if old is None:
             return True
-        return bool(old.outcome.reason) and (
-            old.key != task.key or old.outcome.reason in RETRIED
-        )
+        return bool(old.outcome.reason) and (old.key != task.key or old.outcome.reason in RETRIED)
 
     def changed(self, task: Task) -> bool:
         """Whether the data set holds the file as it no longer is."""

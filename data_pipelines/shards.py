@@ -104,7 +104,8 @@ class SplitWriter(Contents):
         """Append one serialized record."""
         if self._room <= 0:
             self._next_shard()
-        self._writer.write(data)
+        with disk_errors():
+            self._writer.write(data)
         self._room -= len(data)
         self.bytes += len(data)
         self.lengths[-1] += 1
@@ -120,8 +121,9 @@ class SplitWriter(Contents):
     def close(self) -> None:
         """End the shard that is being written."""
         if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+            writer, self._writer = self._writer, None
+            with disk_errors():
+                writer.close()
 
     def finish(self) -> tfds.core.SplitInfo:
         """Close, give the shards their names, and describe the split for TFDS."""
@@ -131,6 +133,15 @@ class SplitWriter(Contents):
             name = shard_name(self.split, i, total)
             (self.folder / f"part-{self.split}-{i}").rename(self.folder / name)
         return super().finish()
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """ArrayRecord raises RuntimeError where a disk is full; then this raises OSError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(str(error).split(";")[0]) from error
 
 
 def shard_name(split: str, number: int, total: int) -> str:
@@ -170,8 +181,8 @@ def new_dataset(data_dir: Path | str) -> Iterator[Path]:
 def cannot_write(data_dir: Path | str, error: OSError) -> InputError:
     """What the user is told of a full disk and the like."""
     return InputError(
-        f"cannot write {data_dir}: {error.strerror or error}; free some space or choose another "
-        "--data_dir"
+        f"cannot write {data_dir}: {error.strerror or error}; free some space and start "
+        "again, or choose another --data_dir"
     )
 
 

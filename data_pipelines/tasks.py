@@ -53,7 +53,9 @@ def told(label: Label) -> str:
 def without_ours(args: argparse.Namespace, found: Source) -> Iterator[Path]:
     """The files that no earlier ingest wrote, into a folder below its source."""
     ours = [args.data_dir, journal_folder(args.data_dir), args.report]
-    ours += [args.data_dir.with_name(f"{args.data_dir.name}-{kind}.csv") for kind in ("report", "review")]
+    ours += [
+        args.data_dir.with_name(f"{args.data_dir.name}-{kind}.csv") for kind in ("report", "review")
+    ]
     root = found.root.absolute()
     inside = [p.absolute() for p in ours if p and p.absolute().is_relative_to(root)]
     for file in found.files:
