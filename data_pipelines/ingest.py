@@ -72,8 +72,16 @@ def main(argv: Sequence[str]) -> int:
 def ingest(args: argparse.Namespace) -> dict:
     """Run the whole build; returns its figures. Raises InputError for what the user can mend."""
     from data_pipelines import (
-        assembly, decide, deidentify, ingest_report, journal, shards, source, split, staging,
-    )  # fmt: skip
+        assembly,
+        decide,
+        deidentify,
+        ingest_report,
+        journal,
+        shards,
+        source,
+        split,
+        staging,
+    )
     from data_pipelines.tasks import make_tasks, place
 
     check(args)
