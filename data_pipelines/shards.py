@@ -114,7 +114,8 @@ class SplitWriter(Contents):
     def _next_shard(self) -> None:
         self.close()
         path = self.folder / f"part-{self.split}-{len(self.lengths)}"
-        self._writer = ArrayRecordWriter(str(path), WRITER_OPTIONS)
+        with disk_errors():
+            self._writer = ArrayRecordWriter(str(path), WRITER_OPTIONS)
         self.lengths.append(0)
         self._room = SHARD_BYTES
 

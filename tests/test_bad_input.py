@@ -42,11 +42,13 @@ def save(path: Path, seed: int = 1) -> Path:
 
 def bomb(path: Path, header: bytes, size: int) -> None:
     """An archive of a few kB whose array unpacks to `size` bytes."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        with archive.open("clip.npy", "w", force_zip64=True) as file:
-            file.write(header)
-            for _ in range(size >> 24):
-                file.write(bytes(1 << 24))
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("clip.npy", "w", force_zip64=True) as file,
+    ):
+        file.write(header)
+        for _ in range(size >> 24):
+            file.write(bytes(1 << 24))
 
 
 def array_header(shape: tuple[int, ...], kind: str) -> bytes:

@@ -116,7 +116,7 @@ def test_the_report_lists_every_file_with_its_reason(simulated, tmp_path, capsys
     (source / "cut.mp4").write_bytes(cut[: len(cut) // 2])
     (source / "table.csv").write_text("a,b\n1,2\n")
     data_dir = tmp_path / "data"
-    assert ingest(source, data_dir, "--patient_from=file", "--json") == 0
+    assert ingest(source, data_dir, "--patient_from=file", "--review", "--json") == 0
     rows = report(data_dir)
     reasons = {name: row["reason"] for name, row in rows.items()}
     assert reasons == {
@@ -127,6 +127,8 @@ def test_the_report_lists_every_file_with_its_reason(simulated, tmp_path, capsys
     assert reasons["cut.mp4"] in ("truncated", "unreadable")
     assert reasons["notes.dcm"] in ("unreadable", "not_video")
     assert rows["whole.mp4"]["fps_source"] == "container"
+    with Path(f"{data_dir}-review.csv").open() as file:
+        assert [row["file"] for row in csv.DictReader(file)] == ["d/still.npy"]
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary["accepted"] == 2 and sum(summary["rejected"].values()) == 7
     assert sum(summary["records"].values()) == len(everything(data_dir))
