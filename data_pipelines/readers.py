@@ -17,7 +17,8 @@ DICOM_GROUPS = (b"\x02\x00", b"\x08\x00")
 def find_files(source: str) -> tuple[Path, list[Path]]:
     """Files of a folder (with its subfolders), of a glob pattern, or one file.
 
-    Hidden files and folders are skipped; links to folders are followed once.
+    Hidden files and folders are skipped; links to folders are followed once. A link to nothing
+    and a folder that cannot be listed count as files, so that somebody hears of them.
 
     Returns:
         The folder that the paths share, and the sorted files below it.
@@ -47,7 +48,11 @@ def find_files(source: str) -> tuple[Path, list[Path]]:
 
 def _walk(root: Path) -> set[Path]:
     files, seen = set(), set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+
+    def unlisted(error: OSError) -> None:
+        files.add(Path(error.filename))
+
+    for folder, folders, names in os.walk(root, onerror=unlisted, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
             folders.clear()
@@ -55,7 +60,7 @@ def _walk(root: Path) -> set[Path]:
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = (Path(folder, name) for name in names if not name.startswith("."))
-        files.update(path for path in paths if path.is_file())
+        files.update(path for path in paths if path.is_file() or path.is_symlink())
     return files
 
 
@@ -65,10 +70,11 @@ def read(path: Path) -> Clip:
     Raises:
         Rejected: the file is not a clip. The reason and the detail name no file, no path and no
             value of a header.
+        MemoryError: it needs more than there is.
     """
     try:
         return _read(path)
-    except Rejected:
+    except (Rejected, MemoryError):
         raise
     except Exception as error:  # decoders raise anything on damaged files
         # The message may quote the header, and the chained traceback would.

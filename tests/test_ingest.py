@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from conftest import beating_disc
 from pydicom import dcmread
 from test_sector import fan_screen
 
@@ -115,7 +116,7 @@ def test_the_report_lists_every_file_with_its_reason(simulated, tmp_path, capsys
     (source / "cut.mp4").write_bytes(cut[: len(cut) // 2])
     (source / "table.csv").write_text("a,b\n1,2\n")
     data_dir = tmp_path / "data"
-    assert ingest(source, data_dir, "--patient_from=file", "--json") == 0
+    assert ingest(source, data_dir, "--patient_from=file", "--review", "--json") == 0
     rows = report(data_dir)
     reasons = {name: row["reason"] for name, row in rows.items()}
     assert reasons == {
@@ -126,6 +127,8 @@ def test_the_report_lists_every_file_with_its_reason(simulated, tmp_path, capsys
     assert reasons["cut.mp4"] in ("truncated", "unreadable")
     assert reasons["notes.dcm"] in ("unreadable", "not_video")
     assert rows["whole.mp4"]["fps_source"] == "container"
+    with Path(f"{data_dir}-review.csv").open() as file:
+        assert [row["file"] for row in csv.DictReader(file)] == ["d/still.npy"]
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary["accepted"] == 2 and sum(summary["rejected"].values()) == 7
     assert sum(summary["records"].values()) == len(everything(data_dir))
@@ -225,14 +228,34 @@ def test_no_accepted_clip_leaves_a_report_and_no_data_set(tmp_path, capsys):
     assert not (tmp_path / "data").exists()
 
 
-def test_an_existing_data_set_is_replaced_only_when_told(tmp_path, capsys):
+def test_another_run_must_agree_with_the_first(tmp_path, capsys):
     save_npy(tmp_path / "in" / "a.npy")
     assert ingest(tmp_path / "in", tmp_path / "data") == 0
-    save_npy(tmp_path / "in" / "b.npy", seed=2)
+    before = {p: p.read_bytes() for p in (tmp_path / "data").rglob("*") if p.is_file()}
+    (tmp_path / "other_salt").write_text("o" * 32)
+    for option, said in {
+        "--size=32": "size 64, not 32",
+        "--encoding=jpeg": "encoding 'zstd', not 'jpeg'",
+        "--colour": "colour False, not True",
+        "--split=60,20,20": "split [80.0, 10.0, 10.0], not [60.0, 20.0, 20.0]",
+        f"--salt_file={tmp_path / 'other_salt'}": "(another salt)",
+    }.items():
+        line = refused(capsys, tmp_path / "in", tmp_path / "data", option)
+        assert said in line and "--overwrite" in line
+    assert before == {p: p.read_bytes() for p in before}
+    assert ingest(tmp_path / "in", tmp_path / "data", "--overwrite", "--size=32") == 0
+    assert shards.dataset_info(tmp_path / "data").size == 32
+
+
+def test_a_data_set_without_its_journal_is_replaced_only_when_told(tmp_path, capsys):
+    shards.write_dataset(
+        tmp_path / "data", {"train": [beating_disc(0)]}, size=32, encoding="zstd", simulated=True
+    )
+    save_npy(tmp_path / "in" / "a.npy")
     assert "--overwrite" in refused(capsys, tmp_path / "in", tmp_path / "data")
-    assert shards.dataset_info(tmp_path / "data").records == {"train": 1}
+    assert shards.dataset_info(tmp_path / "data").size == 32
     assert ingest(tmp_path / "in", tmp_path / "data", "--overwrite") == 0
-    assert sum(shards.dataset_info(tmp_path / "data").records.values()) == 2
+    assert shards.dataset_info(tmp_path / "data").size == SIZE
 
 
 def test_real_frame_times_are_kept(tmp_path):
