@@ -48,16 +48,20 @@ class Task:
     encoding: str
     colour: bool
     fps: float
+    precropped: bool
 
 
 def main(argv: Sequence[str]) -> int:
     """The command."""
+    from data_pipelines import datasets
+
     parser = argparse.ArgumentParser(
         "echofm ingest", description=__doc__, epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
     add("--source", required=True, help="a folder (searched below), a glob or a file")
+    add("--dataset", choices=datasets.NAMES, help="the source is this public data set")
     add("--data_dir", required=True, type=Path, help="where the data set goes")
     add("--size", type=int, default=224, help="side of the stored frames in pixels")
     add("--encoding", choices=("jpeg", "zstd"), default="jpeg", help="zstd is lossless")
@@ -88,35 +92,44 @@ def ingest(args: argparse.Namespace) -> dict:
     """Run the whole build; returns its figures. Raises InputError for what the user can mend."""
     from tqdm import tqdm
 
-    from data_pipelines import deidentify, labels, readers, shards, split, workers
+    from data_pipelines import datasets, deidentify, labels, readers, shards, split, workers
+    from data_pipelines.source import Source
 
     shares = split.parse_shares(args.split)
     if args.size < 16:
         raise InputError(f"--size {args.size}: frames must be at least 16 pixels wide")
-    root, files = readers.find_files(args.source)
-    label_file = args.labels or root / "labels.jsonl"
-    known = labels.read_labels(label_file) if args.labels or label_file.is_file() else {}
-    files = [file for file in files if file != label_file]
+    if args.dataset:
+        source = datasets.open_dataset(args.dataset, Path(args.source))
+    else:
+        root, files = readers.find_files(args.source)
+        label_file = args.labels or root / "labels.jsonl"
+        known = labels.read_labels(label_file) if args.labels or label_file.is_file() else {}
+        source = Source(root, [file for file in files if file != label_file], known, False)
+    root, files = source.root, source.files
     salt = deidentify.read_salt(args.salt_file or deidentify.default_salt_file())
     report = args.report or args.data_dir.with_name(f"{args.data_dir.name}-report.csv")
-    tasks = [make_task(file, root, known, salt, args) for file in files]
+    tasks = [make_task(file, source, salt, args) for file in files]
 
     with shards.new_dataset(args.data_dir, overwrite=args.overwrite) as folder:
         writers = {name: shards.SplitWriter(folder, name) for name in shards.SPLITS}
-        outcomes, seen = [], set()
+        outcomes, seen, places = [], set(), {}
         done = workers.map_in_order(ingest_file, tasks, args.workers)
-        for outcome in tqdm(done, "ingest", len(files), unit="file", file=sys.stderr):
+        shown = tqdm(done, "ingest", len(files), unit="file", file=sys.stderr)
+        for task, outcome in zip(tasks, shown, strict=True):
             outcome = outcome or Outcome(reason="failed", detail="its process died")
             if outcome.clip_id and outcome.clip_id in seen:
                 outcome = Outcome(reason="duplicate", detail="same pixels", clip_id=outcome.clip_id)
             if not outcome.reason:
                 seen.add(outcome.clip_id)
+                place = task.label.split or split.split_of(outcome.patient_id, shares)
+                places[outcome.patient_id] = place
                 for data in outcome.records:
-                    writers[split.split_of(outcome.patient_id, shares)].write(data)
+                    writers[place].write(data)
             outcomes.append(dataclasses.replace(outcome, records=()))
         patients = [o.patient_id for o in outcomes if not o.reason]
-        moved = split.fill_empty(patients, shares)
-        places = {p: moved.get(p) or split.split_of(p, shares) for p in patients}
+        official = any(task.label.split for task in tasks)
+        moved = {} if official else split.fill_empty(patients, shares)
+        places |= moved
         write_report(report, root, files, outcomes, places)
         if not patients:
             reasons = Counter(o.reason for o in outcomes)
@@ -146,12 +159,12 @@ def ingest(args: argparse.Namespace) -> dict:
     }
 
 
-def make_task(file: Path, root: Path, known: dict, salt: bytes, args) -> Task:
+def make_task(file: Path, source, salt: bytes, args) -> Task:
     """Everything a worker needs to know of a file."""
     from data_pipelines.labels import Label
 
-    relative = file.relative_to(root)
-    label = known.get(relative.as_posix(), Label())
+    relative = file.relative_to(source.root)
+    label = source.labels.get(relative.as_posix(), Label())
     in_folder = len(relative.parts) > 1 and args.patient_from != "file"
     return Task(
         path=file,
@@ -163,6 +176,7 @@ def make_task(file: Path, root: Path, known: dict, salt: bytes, args) -> Task:
         encoding=args.encoding,
         colour=args.colour,
         fps=args.fps,
+        precropped=source.precropped,
     )
 
 
@@ -170,16 +184,15 @@ def ingest_file(task: Task) -> Outcome:
     """Read, clean, de-identify and encode one file; every failure is an outcome."""
     import numpy as np
 
-    from data_pipelines import clean, deidentify, readers, segments, shards
+    from data_pipelines import clean, deidentify, readers, segments, shards, tracings
     from data_pipelines.clip import Rejected
 
     try:
-        clip = readers.read(task.path)
+        clip = readers.read(task.path, still=task.label.still)
         label, count = task.label, len(clip.frames)
-        if label.phase and len(label.phase) != count:
-            raise Rejected("label_mismatch", f"{count} frames, {len(label.phase)} phases")
         times, source = choose_times(clip, label.fps, task.fps)
-        cleaned = clean.clean(clip, size=task.size, colour=task.colour)
+        cleaned = clean.clean(clip, size=task.size, colour=task.colour, precropped=task.precropped)
+        maps = tracings.label_maps(label, clip.frames.shape[1:3])
         patient = (label.patient if task.trust_header else "") or (
             clip.patient if task.trust_header else ""
         )
@@ -190,10 +203,11 @@ def ingest_file(task: Task) -> Outcome:
         }
         examples = segments.make_records(
             cleaned.frames, cleaned.sector, times, label, encoding=task.encoding,
+            masks={frame: cleaned.place(mask) for frame, mask in maps.items()},
             r_waves=clip.r_waves, fps_source=source, mode=cleaned.mode,
             heart_rate=np.float32(clip.heart_rate), spacing=cleaned.spacing(clip.spacing), **ids,
         )  # fmt: skip
-        fps = float((count - 1) / times[-1]) if times is not None else 0.0
+        fps = float((count - 1) / times[-1]) if times is not None and count > 1 else 0.0
         return Outcome(
             mode=cleaned.mode, frames=count, fps=fps, fps_source=source,
             records=tuple(shards.serialize(example) for example in examples), **ids,
