@@ -188,8 +188,11 @@ def ingest_file(task: Task) -> Outcome:
     from data_pipelines.clip import Rejected
 
     try:
-        clip = readers.read(task.path, still=task.label.still)
-        label, count = task.label, len(clip.frames)
+        label = task.label
+        if label.problem:
+            raise Rejected("label_mismatch", label.problem)
+        clip = readers.read(task.path, still=label.still)
+        count = len(clip.frames)
         times, source = choose_times(clip, label.fps, task.fps)
         cleaned = clean.clean(clip, size=task.size, colour=task.colour, precropped=task.precropped)
         maps = tracings.label_maps(label, clip.frames.shape[1:3])

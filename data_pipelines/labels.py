@@ -56,8 +56,6 @@ def check_frames(label: Label, count: int, masked: Iterable[int] = ()) -> None:
 
     `masked`: numbers of the frames that have masks.
     """
-    if label.problem:
-        raise Rejected("label_mismatch", label.problem)
     if label.phase and len(label.phase) != count:
         raise Rejected("label_mismatch", f"{count} frames, {len(label.phase)} phases")
     named = (*label.end_diastole, *label.end_systole, *masked)

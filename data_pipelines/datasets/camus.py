@@ -56,6 +56,8 @@ def _sequence(folder: Path, view: str) -> Path:
 
 
 def _label(folder: Path, view: str, file: Path) -> Label:
+    if not folder.exists():
+        return Label()
     info = folder / f"Info_{view}.cfg"
     if not info.exists():
         return Label(problem=f"no {info.name}")
