@@ -120,4 +120,3 @@ def test_wrong_tables_are_named(tmp_path, capsys):
     assert "line 2: diagnosis_label is none of no_AS" in said((*good[:2], "AS", *good[3:]))
     assert "line 2: query_key is not PATIENTsSTUDY_IMAGE.png" in said(("a.png", *good[1:]))
     assert "line 3: query_key was there before" in said(good, good)
-    assert "line 2: view_classifier_split is none of" in said((*good[:3], "none", "none"))

@@ -124,9 +124,9 @@ def split_by_patient(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     """{patient: split} of (patient, split) of every file.
 
     Where files of a patient lie in several splits, all go to the first of test, val and train:
-    nobody is trained on and tested.
+    nobody is trained on and tested. An empty split is none.
     """
-    order = ("test", "val", "train")
+    order = ("test", "val", "train", "")
     splits: dict[str, str] = {}
     for patient, split in pairs:
         splits[patient] = min(split, splits.get(patient, split), key=order.index)

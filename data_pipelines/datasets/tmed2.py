@@ -73,7 +73,6 @@ def _patient(row: Row, key: str) -> str:
 
 
 def _split(row: Row) -> str:
-    """That of the diagnosis; for what has none, that of the view."""
-    diagnosis = row.values["diagnosis_classifier_split"].strip()
-    column = "diagnosis_classifier_split" if diagnosis in SPLITS else "view_classifier_split"
-    return row.choice(column, SPLITS)
+    """That of the diagnosis; for what has none, that of the view; else by hash."""
+    columns = "diagnosis_classifier_split", "view_classifier_split"
+    return next((s for s in (row.values[c].strip() for c in columns) if s in SPLITS), "")
