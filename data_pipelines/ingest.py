@@ -92,23 +92,16 @@ def ingest(args: argparse.Namespace) -> dict:
     """Run the whole build; returns its figures. Raises InputError for what the user can mend."""
     from tqdm import tqdm
 
-    from data_pipelines import datasets, deidentify, labels, readers, shards, split, workers
-    from data_pipelines.source import Source
+    from data_pipelines import deidentify, shards, source, split, workers
 
     shares = split.parse_shares(args.split)
     if args.size < 16:
         raise InputError(f"--size {args.size}: frames must be at least 16 pixels wide")
-    if args.dataset:
-        source = datasets.open_dataset(args.dataset, Path(args.source))
-    else:
-        root, files = readers.find_files(args.source)
-        label_file = args.labels or root / "labels.jsonl"
-        known = labels.read_labels(label_file) if args.labels or label_file.is_file() else {}
-        source = Source(root, [file for file in files if file != label_file], known, False)
-    root, files = source.root, source.files
+    found = source.find(args)
+    root, files = found.root, found.files
     salt = deidentify.read_salt(args.salt_file or deidentify.default_salt_file())
     report = args.report or args.data_dir.with_name(f"{args.data_dir.name}-report.csv")
-    tasks = [make_task(file, source, salt, args) for file in files]
+    tasks = [make_task(file, found, salt, args) for file in files]
 
     with shards.new_dataset(args.data_dir, overwrite=args.overwrite) as folder:
         writers = {name: shards.SplitWriter(folder, name) for name in shards.SPLITS}

@@ -1,15 +1,37 @@
-"""What is to be ingested: files, and what their owner says of them."""
+"""Which files are ingested, and what is known of them before they are opened."""
 
+import argparse
 from pathlib import Path
 from typing import NamedTuple
 
+from data_pipelines import labels, readers
 from data_pipelines.labels import Label
+
+DATASETS = (
+    "echonet_dynamic", "echonet_lvh", "echonet_pediatric", "camus", "tmed2", "mimic_iv_echo",
+)  # fmt: skip
 
 
 class Source(NamedTuple):
-    """Files in sorted order, with their labels."""
+    """Files in the order in which they are ingested, with their labels."""
 
-    root: Path  # what the report's paths and the labels' keys are relative to
-    files: list[Path]
-    labels: dict[str, Label]  # by path below the root, with slashes
-    precropped: bool  # the pictures hold the sector and nothing else
+    root: Path  # the folder that they share
+    files: list[Path]  # sorted
+    labels: dict[str, Label]  # by path below `root`
+    precropped: bool  # frames hold nothing but the inside of the sector
+
+
+def find(args: argparse.Namespace) -> Source:
+    """The files that the command line names.
+
+    Raises:
+      InputError: there are none, or their labels are wrong.
+    """
+    if args.dataset:
+        from data_pipelines.datasets import open_dataset
+
+        return open_dataset(args.dataset, Path(args.source))
+    root, files = readers.find_files(args.source)
+    label_file = args.labels or root / "labels.jsonl"
+    known = labels.read_labels(label_file) if args.labels or label_file.is_file() else {}
+    return Source(root, [file for file in files if file != label_file], known, precropped=False)

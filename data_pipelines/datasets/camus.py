@@ -83,7 +83,9 @@ def _label(folder: Path, view: str, file: Path) -> Label:
         end_systole=(systole,),
         # The test set of the first distribution came without masks.
         mask_files=tuple(
-            (str(folder / name), first) for first, name in masks.items() if (folder / name).exists()
+            (str((folder / name).absolute()), first)
+            for first, name in masks.items()
+            if (folder / name).exists()
         ),
         measurements=tuple(volumes.items()),
     )
