@@ -4,6 +4,7 @@ Axes are x, y, time. Pixels that are not square are made square: the finer axis 
 that nothing is invented and the heart keeps its shape.
 """
 
+import logging
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from data_pipelines.records import STRUCTURES
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 TYPES = {"MET_UCHAR": "u1", "MET_USHORT": "u2", "MET_SHORT": "i2", "MET_FLOAT": "f4"}
+# Its messages may quote the header.
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
 
 class Volume(NamedTuple):

@@ -76,6 +76,8 @@ def new(tmp_path_factory):
     write_new(database, 2, "2CH", shrinking, 4, ES=9)
     write_new(database, 3, "4CH", shrinking, 5)
     write_new(database, 3, "2CH", growing, 6)
+    write_new(database, 5, "4CH", growing, 7, FrameRate="fast")
+    write_new(database, 5, "2CH", growing, 8, FrameRate="", EF="")
     (database / "patient0003" / "Info_2CH.cfg").unlink()
     save_nifti(database / "patient0003" / "patient0003_4CH_half_sequence_gt.nii.gz",
                segmented(shrinking) * 3)  # fmt: skip
@@ -126,13 +128,20 @@ def test_a_sequence_from_systole_to_diastole(new):
 def test_splits_and_what_does_not_fit(new):
     lines = mini.report(new)
     splits = {n[:11]: v["split"] for n, v in lines.items() if v["split"]}
+    assert splits.pop("patient0005") in ("train", "val", "test")  # in no subgroup: by hash
     assert splits == {"patient0001": "train", "patient0002": "val"}
+    record = mini.example(new, "patient0005/patient0005_2CH_half_sequence.nii.gz")
+    assert np.isnan(record["ejection_fraction"]) and record["fps"] == 0
     refused = {n[12:].removesuffix("_half_sequence.nii.gz"): (v["reason"], v["detail"])
                for n, v in lines.items() if v["status"] == "rejected"}  # fmt: skip
     assert refused == {
-        "patient0002_2CH": ("label_mismatch", "Info_2CH.cfg: ED and ES do not lie within NbFrame"),
+        "patient0002_2CH": (
+            "label_mismatch",
+            "Info_2CH.cfg: ES does not lie within NbFrame",
+        ),
         "patient0003_2CH": ("label_mismatch", "no Info_2CH.cfg"),
         "patient0003_4CH": ("label_mismatch", "masks of unknown structures"),
+        "patient0005_4CH": ("label_mismatch", "Info_4CH.cfg: FrameRate is no number"),
         "patient0004_2CH": ("missing", ""),
         "patient0004_4CH": ("missing", ""),
     }
@@ -182,7 +191,6 @@ def test_wrong_files_are_named(tmp_path, capsys):
     good = {"ED": 1, "ES": 5, "NbFrame": 5}
     assert "Info_4CH.cfg of a patient: key NbFrame is missing" in said(ED=1, ES=5)
     assert "unknown key 'Name'" in said(**good, Name="X")
-    assert "FrameRate is no number" in said(**good, FrameRate="fast")
     for group in ("training", "testing"):
         (tmp_path / "set" / f"subgroup_{group}.txt").write_text("patient0009\n")
     assert "a patient in two subgroups" in said(**good)

@@ -36,6 +36,15 @@ def test_nifti(tmp_path, name):
     assert clip.spacing == pytest.approx((0.3, 0.3))
 
 
+def test_odd_headers_are_read_without_a_word(tmp_path, capfd):
+    data = bytearray(nifti(tmp_path / "a.nii", FRAMES).read_bytes())
+    data[76:80] = np.float32(0.5).tobytes()  # pixdim[0], which is 1 or -1
+    data[252:254] = np.int16(999).tobytes()  # the code of an orientation
+    (tmp_path / "a.nii").write_bytes(data)
+    assert np.array_equal(readers.read(tmp_path / "a.nii").frames, FRAMES)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_other_shapes_and_types(tmp_path):
     deep = FRAMES[:, None]  # x, y, 1, t
     assert np.array_equal(readers.read(nifti(tmp_path / "a.nii", deep)).frames, FRAMES)

@@ -62,32 +62,36 @@ def _label(folder: Path, view: str, file: Path) -> Label:
     if not info.exists():
         return Label(problem=f"no {info.name}")
     row = _read_info(info)
+    try:
+        return _told(row, file)
+    except InputError as error:  # a wrong value is one file's; a wrong key, the data set's
+        return Label(problem=str(error))
+
+
+def _told(row: Row, file: Path) -> Label:
+    """What the description of a sequence says; raises InputError where it makes no sense."""
     count = row.whole("NbFrame")
     diastole, systole = row.whole("ED") - 1, row.whole("ES") - 1  # some run from ES to ED
-    if not (0 <= diastole < count and 0 <= systole < count):
-        return Label(problem=f"{info.name}: ED and ES do not lie within NbFrame")
+    for key, frame in (("ED", diastole), ("ES", systole)):
+        if not 0 <= frame < count:
+            raise row.wrong(key, "does not lie within NbFrame")
+    start = str(file.absolute())
     if file.suffix == ".mhd":
-        masks = {diastole: f"{folder.name}_{view}_ED_gt.mhd",
-                 systole: f"{folder.name}_{view}_ES_gt.mhd"}  # fmt: skip
+        start = start.removesuffix("sequence.mhd")
+        masks = {f"{start}ED_gt.mhd": diastole, f"{start}ES_gt.mhd": systole}
     else:
-        masks = {0: f"{folder.name}_{view}_half_sequence_gt.nii.gz"}
-    volumes = {
-        "end_diastolic_volume": row.number("LVedv", 0),
-        "end_systolic_volume": row.number("LVesv", 0),
-    }
-    fraction = "EF" if row.values["EF"] else "LVef"
+        masks = {f"{start.removesuffix('.nii.gz')}_gt.nii.gz": 0}
     return Label(
         fps=row.rate("FrameRate"),
-        ejection_fraction=row.number(fraction, 0, 100),
+        ejection_fraction=row.number("EF" if row.values["EF"] else "LVef", 0, 100),
         end_diastole=(diastole,),
         end_systole=(systole,),
         # The test set of the first distribution came without masks.
-        mask_files=tuple(
-            (str((folder / name).absolute()), first)
-            for first, name in masks.items()
-            if (folder / name).exists()
+        mask_files=tuple((name, first) for name, first in masks.items() if Path(name).exists()),
+        measurements=(
+            ("end_diastolic_volume", row.number("LVedv", 0)),
+            ("end_systolic_volume", row.number("LVesv", 0)),
         ),
-        measurements=tuple(volumes.items()),
     )
 
 
@@ -106,7 +110,7 @@ def _read_info(path: Path) -> Row:
     for key in KEYS:
         if key not in values:
             raise InputError(f"{path.name} of a patient: key {key} is missing")
-    return Row(f"{path.name} of a patient", 1, values)
+    return Row(path.name, 0, values)
 
 
 def _splits(root: Path) -> dict[str, str]:

@@ -28,10 +28,6 @@ def read(root: Path) -> Source:
         if stem in known:
             raise row.wrong("FileName", "was there before")
         tracings, diastole, systole = traced.get(stem, Traced((), (), ()))
-        volumes = {
-            "end_diastolic_volume": row.number("EDV", 0),
-            "end_systolic_volume": row.number("ESV", 0),
-        }
         known[stem] = Label(
             patient=stem,
             view="A4C",
@@ -41,7 +37,10 @@ def read(root: Path) -> Source:
             end_diastole=diastole,
             end_systole=systole,
             tracings=tracings,
-            measurements=tuple(volumes.items()),
+            measurements=(
+                ("end_diastolic_volume", row.number("EDV", 0)),
+                ("end_systolic_volume", row.number("ESV", 0)),
+            ),
         )
     for stem in traced.keys() - known.keys():
         known[stem] = Label(problem="traced, but no row in FileList.csv")

@@ -17,12 +17,13 @@ class Row(NamedTuple):
     """One row of a table. What it says that is wrong is named by its place, never quoted."""
 
     table: str
-    line: int
+    line: int  # 0: of a file that is no table
     values: Mapping[str, str]
 
     def wrong(self, column: str, what: str) -> InputError:
         """The error to raise for a value."""
-        return InputError(f"{self.table}, line {self.line}: {column} {what}")
+        place = f"{self.table}, line {self.line}" if self.line else self.table
+        return InputError(f"{place}: {column} {what}")
 
     def text(self, column: str) -> str:
         """A value that must not be empty."""
