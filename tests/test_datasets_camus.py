@@ -81,6 +81,7 @@ def new(tmp_path_factory):
     (database / "patient0003" / "Info_2CH.cfg").unlink()
     save_nifti(database / "patient0003" / "patient0003_4CH_half_sequence_gt.nii.gz",
                segmented(shrinking) * 3)  # fmt: skip
+    (database / "patient0002" / "patient0002_4CH_half_sequence_gt.nii.gz").unlink()
     for group, names in (
         ("training", "patient0001\n"),
         ("validation", "patient0002\n"),
@@ -123,6 +124,12 @@ def test_a_sequence_from_systole_to_diastole(new):
     record = mini.example(new, "patient0001/patient0001_2CH_half_sequence.nii.gz")
     assert record["view"] == b"A2C" and record["ejection_fraction"] == 51
     assert record["end_diastole"].tolist() == [3] and record["end_systole"].tolist() == [0]
+
+
+def test_masks_of_two_frames_where_there_are_no_others(new):
+    record = mini.example(new, "patient0002/patient0002_4CH_half_sequence.nii.gz")
+    assert record["mask_frames"].tolist() == [0, 4]
+    assert mini.overlap(record, 0) > 0.95 and mini.overlap(record, 1) > 0.93
 
 
 def test_splits_and_what_does_not_fit(new):

@@ -75,24 +75,28 @@ def _told(row: Row, file: Path) -> Label:
     for key, frame in (("ED", diastole), ("ES", systole)):
         if not 0 <= frame < count:
             raise row.wrong(key, "does not lie within NbFrame")
-    start = str(file.absolute())
-    if file.suffix == ".mhd":
-        start = start.removesuffix("sequence.mhd")
-        masks = {f"{start}ED_gt.mhd": diastole, f"{start}ES_gt.mhd": systole}
-    else:
-        masks = {f"{start.removesuffix('.nii.gz')}_gt.nii.gz": 0}
     return Label(
         fps=row.rate("FrameRate"),
         ejection_fraction=row.number("EF" if row.values["EF"] else "LVef", 0, 100),
         end_diastole=(diastole,),
         end_systole=(systole,),
-        # The test set of the first distribution came without masks.
-        mask_files=tuple((name, first) for name, first in masks.items() if Path(name).exists()),
+        mask_files=_masks(file.absolute(), diastole, systole),
         measurements=(
             ("end_diastolic_volume", row.number("LVedv", 0)),
             ("end_systolic_volume", row.number("LVesv", 0)),
         ),
     )
+
+
+def _masks(file: Path, diastole: int, systole: int) -> tuple[tuple[str, int], ...]:
+    """Masks of every frame where there are some, else of ED and ES; a test set may have none."""
+    old = file.suffix == ".mhd"
+    kind, suffix = ("sequence", ".mhd") if old else ("half_sequence", ".nii.gz")
+    start = str(file).removesuffix(kind + suffix)
+    if Path(f"{start}{kind}_gt{suffix}").exists():
+        return ((f"{start}{kind}_gt{suffix}", 0),)
+    both = (f"{start}ED_gt{suffix}", diastole), (f"{start}ES_gt{suffix}", systole)
+    return tuple((name, frame) for name, frame in both if Path(name).exists())
 
 
 def _read_info(path: Path) -> Row:
