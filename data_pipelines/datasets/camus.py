@@ -120,10 +120,10 @@ def _read_info(path: Path) -> Row:
 def _splits(root: Path) -> dict[str, str]:
     """{patient: split} of the subgroup files, which lie beside the patients' folder."""
     splits: dict[str, str] = {}
-    for folder in (root, root.parent, root.parent / "database_split"):
+    for folder in (root, root / "database_split", root.parent, root.parent / "database_split"):
         for path in sorted(folder.glob("subgroup_*.txt")):
             split = GROUPS.get(path.stem.removeprefix("subgroup_"))
-            for number, line in enumerate(path.read_text().split(), 1):
+            for number, line in enumerate(path.read_text(errors="replace").split(), 1):
                 if not re.fullmatch(r"patient\d+", line):
                     raise InputError(f"{path.name}, line {number}: is no patient0000")
                 if splits.setdefault(line, split) != split:
