@@ -123,13 +123,24 @@ def picture(record: dict, frame: int) -> np.ndarray:
     return out
 
 
-def overlap(record: dict, number: int, structure: str = "LV", below: int = 95) -> float:
-    """Intersection over union of a stored mask and the dark pixels that its frame shows."""
-    mask = records.decode_mask(record["masks"][number], SIDE) == records.STRUCTURES.index(structure)
-    shown = picture(record, record["mask_frames"][number])
+def mask_and_shown(record: dict, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """A stored mask's ventricle, and the dark pixels that its frame shows, [SIDE, SIDE] bool."""
+    mask = records.decode_mask(record["masks"][number], SIDE) == records.STRUCTURES.index("LV")
     sector = records.unpack_sector(record["sector"], SIDE).astype(np.uint8)
-    dark = (shown < below) & (cv2.erode(sector, np.ones((9, 9))) > 0)  # its edge is dark too
+    shown = picture(record, record["mask_frames"][number])
+    return mask, (shown < 95) & (cv2.erode(sector, np.ones((9, 9))) > 0)  # its edge is dark too
+
+
+def overlap(record: dict, number: int) -> float:
+    """Intersection over union of a stored mask and what its frame shows."""
+    mask, dark = mask_and_shown(record, number)
     return float((mask & dark).sum() / (mask | dark).sum())
+
+
+def offset(record: dict, number: int) -> float:
+    """Pixels between the middle of a stored mask and of what its frame shows."""
+    mask, dark = mask_and_shown(record, number)
+    return float(np.hypot(*(np.argwhere(mask).mean(0) - np.argwhere(dark).mean(0))))
 
 
 def measurement(record: dict, name: str) -> float:

@@ -68,6 +68,7 @@ def test_tracings_become_masks_that_lie_on_the_ventricle(made):
     record = mini.example(made, f"Videos/{NAME}.avi")
     assert record["mask_frames"].tolist() == [2, 7]
     assert mini.overlap(record, 0) > 0.95 and mini.overlap(record, 1) > 0.93
+    assert mini.offset(record, 0) < 0.3 and mini.offset(record, 1) < 0.3
     areas = [np.count_nonzero(mini.records.decode_mask(m, mini.SIDE)) for m in record["masks"]]
     assert areas[0] > 2 * areas[1]
     record = mini.example(made, "Videos/0X3.avi")
