@@ -69,7 +69,7 @@ def new(tmp_path_factory):
     folder = tmp_path_factory.mktemp("camus")
     root = folder / "CAMUS_public"
     database = root / "database_nifti"
-    shrinking, growing = [22.0, 20.0, 17.0, 14.0, 12.0], [12.0, 15.0, 18.0, 20.0]
+    shrinking, growing = [18.0, 17.0, 16.0, 14.0, 12.0], [12.0, 14.0, 16.0, 18.0]
     write_new(database, 1, "4CH", shrinking, 1)
     write_new(database, 1, "2CH", growing, 2, ED=4, ES=1, EF=51)
     write_new(database, 2, "4CH", shrinking, 3)
@@ -156,7 +156,7 @@ def test_splits_and_what_does_not_fit(new):
 
 def test_as_it_was_distributed_first(tmp_path):
     """Pixels half as high as wide, masks of two frames, no rate, volumes."""
-    radii = [22.0, 20.0, 17.0, 14.0, 12.0]
+    radii = [18.0, 17.0, 16.0, 14.0, 12.0]
     for group, number in (("training", 7), ("testing", 8)):
         name = f"patient{number:04d}"
         folder = tmp_path / "set" / group / name
