@@ -29,6 +29,7 @@ setup(
         "matplotlib>=3.11",
         "ml-collections>=1.1",
         "ml_dtypes>=0.6",
+        "nibabel>=5.4",  # NIfTI; 3 MB, imported only for such files
         "numpy>=2.4",
         "opencv-python-headless>=5.0",
         "optax>=0.2.8",

@@ -18,15 +18,19 @@ MAX_HEADER = 1 << 16  # bytes that say what an array is
 CLIP_KEYS = ("clip", "video", "frames")
 
 
-def check_extent(frames: int, height: int, width: int, channels: int) -> None:
+def check_extent(
+    frames: int, height: int, width: int, channels: int, *, still: bool = False
+) -> None:
     """Reject a clip by its announced size, before memory is taken for it.
+
+    `still`: one frame is all that is asked for.
 
     Raises:
         Rejected: `empty`, `single_frame` or `too_long`.
     """
     if frames < 1 or height < 1 or width < 1:
         raise Rejected("empty", "no pixels")
-    if frames == 1:
+    if frames == 1 and not still:
         raise Rejected("single_frame")
     if frames > MAX_FRAMES_READ:
         raise Rejected("too_long", f"{frames} frames, at most {MAX_FRAMES_READ}")

@@ -4,8 +4,9 @@ import dataclasses
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
-from data_pipelines.clip import Clip
+from data_pipelines.clip import Clip, Rejected
 from data_pipelines.sector import find_sector
 
 COLOURED = 40  # grey levels between a pixel's strongest and weakest channel
@@ -31,7 +32,7 @@ class Cleaned:
         return np.float32(np.multiply(recorded, max(height, width) / len(self.sector)))
 
 
-def clean(clip: Clip, *, size: int, colour: bool) -> Cleaned:
+def clean(clip: Clip, *, size: int, colour: bool, precropped: bool = False) -> Cleaned:
     """Find the sector, blank everything else, crop, pad to a square, resize once.
 
     Raises:
@@ -39,7 +40,7 @@ def clean(clip: Clip, *, size: int, colour: bool) -> Cleaned:
     """
     cv2.setNumThreads(1)
     grey = to_grey(clip.frames)
-    mask = find_sector(grey).mask
+    mask = bright(grey) if precropped else find_sector(grey).mask
     mode = clip.mode or ("colour_doppler" if coloured(clip.frames, mask) else "b_mode")
     source = clip.frames if colour else grey
     if colour and source.ndim == 3:
@@ -57,6 +58,15 @@ def clean(clip: Clip, *, size: int, colour: bool) -> Cleaned:
         frames[i] = fit_square(cut, size)
         frames[i][beyond] = 0
     return Cleaned(frames=frames, sector=sector, mode=mode, box=box)
+
+
+def bright(frames: np.ndarray) -> np.ndarray:
+    """The sector of pictures [T, H, W] that hold nothing else, [H, W] bool."""
+    parts, count = ndimage.label(frames.max(0) > 8)
+    if not count:
+        raise Rejected("no_sector", "nothing but black")
+    largest = 1 + np.argmax(ndimage.sum_labels(parts > 0, parts, range(1, count + 1)))
+    return ndimage.binary_fill_holes(parts == largest)
 
 
 def to_grey(frames: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 MAX_FRAMES_READ = 4096  # longer files are rejected before they are decoded
 REASONS = (
     "duplicate",  # the pixels of another file
+    "missing",  # a data set lists it, and it is not there
     "unreadable",  # no reader understands it, or it breaks off
     "truncated",  # it announces more than it holds
     "empty",  # zero bytes, zero length
@@ -17,7 +18,7 @@ REASONS = (
     "m_mode_or_spectral",  # a trace instead of an image of the heart
     "no_sector",  # no ultrasound sector that could be verified
     "changed",  # another file lay there before
-    "label_mismatch",  # labels.jsonl has another number of frames
+    "label_mismatch",  # what its labels say does not fit it, or they say nothing of it
     "failed",  # our fault: the report says in which module
 )
 

@@ -77,6 +77,10 @@ def read_clip(
     """
     fps = float(record.floats("fps")[0])
     num_frames = len(record.bytes_list("frames"))
+    if num_frames == 1 and not cfg.labels:
+        raise InputError(
+            f"{cfg.data_dir} holds stills: pre-training needs clips; stills are for fine-tuning"
+        )
     if cfg.window_seconds:
         times = frame_times(record.floats("times"), num_frames, cfg.assumed_fps)
         window, sampled_fps = cfg.window_seconds, cfg.frames / cfg.window_seconds

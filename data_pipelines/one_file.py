@@ -86,13 +86,12 @@ def make(task: Task) -> tuple[Outcome, list[bytes]]:
     from data_pipelines import clean, deidentify, readers, segments, shards
 
     label, how = task.label, task.treatment
-    clip = readers.read(task.path)
+    if label.problem:
+        raise Rejected("label_mismatch", label.problem)
+    clip = readers.read(task.path, still=label.still)
     count = len(clip.frames)
-    if label.phase and len(label.phase) != count:
-        raise Rejected("label_mismatch", f"{count} frames, {len(label.phase)} phases")
     times, source = choose_times(clip, label.fps, how.fps)
-    precropped = {"precropped": True} if how.precropped else {}
-    cleaned = clean.clean(clip, size=how.size, colour=how.colour, **precropped)
+    cleaned = clean.clean(clip, size=how.size, colour=how.colour, precropped=how.precropped)
     patient = (label.patient or clip.patient) if how.trust_header else ""
     ids = {
         "clip_id": deidentify.clip_hash(how.salt, cleaned.frames),
@@ -107,7 +106,7 @@ def make(task: Task) -> tuple[Outcome, list[bytes]]:
     records = [shards.serialize(example) for example in examples]
     outcome = Outcome(
         mode=cleaned.mode, frames=count, fps_source=source, split=label.split,
-        fps=float((count - 1) / times[-1]) if times is not None else 0.0,
+        fps=float((count - 1) / times[-1]) if times is not None and count > 1 else 0.0,
         simulated=label.simulated, sizes=tuple(map(len, records)), **ids,
     )  # fmt: skip
     return outcome, records
@@ -115,7 +114,7 @@ def make(task: Task) -> tuple[Outcome, list[bytes]]:
 
 def stored_masks(label: Label, clip: Clip, cleaned) -> Mapping | None:
     """{frame: [size, size] uint8 label map} of the frames that somebody traced."""
-    if not label.tracings and not label.mask_file:
+    if not label.tracings and not label.mask_files:
         return None
     from data_pipelines import tracings
 

@@ -10,6 +10,7 @@ from echofm_jax.errors import InputError
 DICOM_SUFFIXES = (".dcm", ".dicom")
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mov", ".m4v", ".mkv", ".wmv", ".gif")
 ARRAY_SUFFIXES = (".npy", ".npz")
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mhd")
 # A data set without preamble starts with its group number, little endian.
 DICOM_GROUPS = (b"\x02\x00", b"\x08\x00")
 
@@ -64,8 +65,10 @@ def _walk(root: Path) -> set[Path]:
     return files
 
 
-def read(path: Path) -> Clip:
+def read(path: Path, *, still: bool = False) -> Clip:
     """Read a clip; what the content says goes before what the suffix says.
+
+    `still`: the file is expected to be a single picture, which otherwise is no clip.
 
     Raises:
         Rejected: the file is not a clip. The reason and the detail name no file, no path and no
@@ -73,15 +76,17 @@ def read(path: Path) -> Clip:
         MemoryError: it needs more than there is.
     """
     try:
-        return _read(path)
+        return _read(path, still)
     except (Rejected, MemoryError):
         raise
+    except FileNotFoundError:
+        raise Rejected("missing") from None
     except Exception as error:  # decoders raise anything on damaged files
         # The message may quote the header, and the chained traceback would.
         raise Rejected("unreadable", type(error).__name__) from None
 
 
-def _read(path: Path) -> Clip:
+def _read(path: Path, still: bool) -> Clip:
     if path.stat().st_size == 0:
         raise Rejected("empty", "zero bytes")
     with path.open("rb") as file:
@@ -97,6 +102,10 @@ def _read(path: Path) -> Clip:
         from data_pipelines import video as reader
     elif suffix in ARRAY_SUFFIXES:
         from data_pipelines import arrays as reader
+    elif path.name.lower().endswith(VOLUME_SUFFIXES):
+        from data_pipelines import volumes as reader
+    elif still and suffix == ".png":
+        from data_pipelines import stills as reader
     else:
         raise Rejected("not_video", "unknown format")
     return reader.read(path)

@@ -7,10 +7,6 @@ from typing import NamedTuple
 from data_pipelines import labels, readers
 from data_pipelines.labels import Label
 
-DATASETS = (
-    "echonet_dynamic", "echonet_lvh", "echonet_pediatric", "camus", "tmed2", "mimic_iv_echo",
-)  # fmt: skip
-
 
 class Source(NamedTuple):
     """Files in the order in which they are ingested, with their labels."""
