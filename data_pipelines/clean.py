@@ -5,11 +5,9 @@ import dataclasses
 import cv2
 import numpy as np
 
+from data_pipelines import modes
 from data_pipelines.clip import Clip
 from data_pipelines.sector import find_sector
-
-COLOURED = 40  # grey levels between a pixel's strongest and weakest channel
-DOPPLER = 0.01  # share of the sector that is coloured, in a median frame, in colour Doppler
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +38,7 @@ def clean(clip: Clip, *, size: int, colour: bool) -> Cleaned:
     cv2.setNumThreads(1)
     grey = to_grey(clip.frames)
     mask = find_sector(grey).mask
-    mode = clip.mode or ("colour_doppler" if coloured(clip.frames, mask) else "b_mode")
+    mode = clip.mode or modes.from_pixels(clip.frames, mask)
     source = clip.frames if colour else grey
     if colour and source.ndim == 3:
         source = np.repeat(source[..., None], 3, -1)  # [T, H, W, 3]
@@ -64,15 +62,6 @@ def to_grey(frames: np.ndarray) -> np.ndarray:
     if frames.ndim == 3:
         return frames
     return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
-
-
-def coloured(frames: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether flow is shown inside the sector; buttons and banners around it do not count."""
-    if frames.ndim == 3:
-        return False
-    pixels = frames[:, mask]  # [T, n, 3]
-    spread = pixels.max(-1) - pixels.min(-1)
-    return bool(np.median((spread > COLOURED).mean(-1)) > DOPPLER)
 
 
 def fit_square(image: np.ndarray, size: int, method: int | None = None) -> np.ndarray:

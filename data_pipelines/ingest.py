@@ -174,7 +174,7 @@ def ingest_file(task: Task) -> Outcome:
     from data_pipelines.clip import Rejected
 
     try:
-        clip = readers.read(task.path)
+        clip = readers.read(task.path, colour=task.colour)
         label, count = task.label, len(clip.frames)
         if label.phase and len(label.phase) != count:
             raise Rejected("label_mismatch", f"{count} frames, {len(label.phase)} phases")
@@ -195,7 +195,7 @@ def ingest_file(task: Task) -> Outcome:
         )  # fmt: skip
         fps = float((count - 1) / times[-1]) if times is not None else 0.0
         return Outcome(
-            mode=cleaned.mode, frames=count, fps=fps, fps_source=source,
+            detail=clip.note, mode=cleaned.mode, frames=count, fps=fps, fps_source=source,
             records=tuple(shards.serialize(example) for example in examples), **ids,
         )  # fmt: skip
     except Rejected as rejected:

@@ -59,15 +59,17 @@ def _walk(root: Path) -> set[Path]:
     return files
 
 
-def read(path: Path) -> Clip:
+def read(path: Path, *, colour: bool = True) -> Clip:
     """Read a clip; what the content says goes before what the suffix says.
+
+    Without `colour`, frames may be grey already: of DICOM files whose header tells the mode.
 
     Raises:
         Rejected: the file is not a clip. The reason and the detail name no file, no path and no
             value of a header.
     """
     try:
-        return _read(path)
+        return _read(path, colour)
     except Rejected:
         raise
     except Exception as error:  # decoders raise anything on damaged files
@@ -75,7 +77,7 @@ def read(path: Path) -> Clip:
         raise Rejected("unreadable", type(error).__name__) from None
 
 
-def _read(path: Path) -> Clip:
+def _read(path: Path, colour: bool) -> Clip:
     if path.stat().st_size == 0:
         raise Rejected("empty", "zero bytes")
     with path.open("rb") as file:
@@ -86,8 +88,10 @@ def _read(path: Path) -> Clip:
         or suffix in DICOM_SUFFIXES
         or (not suffix and start[:2] in DICOM_GROUPS)
     ):
-        from data_pipelines import dicom as reader
-    elif suffix in VIDEO_SUFFIXES:
+        from data_pipelines import dicom
+
+        return dicom.read(path, colour=colour)
+    if suffix in VIDEO_SUFFIXES:
         from data_pipelines import video as reader
     elif suffix in ARRAY_SUFFIXES:
         from data_pipelines import arrays as reader
