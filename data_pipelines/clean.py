@@ -5,8 +5,8 @@ import dataclasses
 import cv2
 import numpy as np
 
-from data_pipelines import modes
 from data_pipelines.clip import Clip
+from data_pipelines.modes import coloured
 from data_pipelines.sector import find_sector
 
 
@@ -38,7 +38,7 @@ def clean(clip: Clip, *, size: int, colour: bool) -> Cleaned:
     cv2.setNumThreads(1)
     grey = to_grey(clip.frames)
     mask = find_sector(grey).mask
-    mode = clip.mode or modes.from_pixels(clip.frames, mask)
+    mode = clip.mode or ("colour_doppler" if coloured(clip.frames, mask) else "b_mode")
     source = clip.frames if colour else grey
     if colour and source.ndim == 3:
         source = np.repeat(source[..., None], 3, -1)  # [T, H, W, 3]

@@ -27,9 +27,9 @@ gdcm.Trace.ErrorOff()
 def read(path: Path, *, colour: bool = True) -> Clip:
     """Read a multi-frame DICOM file.
 
-    Without `colour`, frames are grey where the header tells the mode. Overlay planes are left out.
-    Samples of more or fewer than 8 bits go through the window of the header where it has one, else
-    through their stored range.
+    Without `colour`, frames are grey where the header says that no flow is shown. Overlay planes
+    are left out. Samples of more or fewer than 8 bits go through the window of the header where it
+    has one, else through their stored range.
 
     Raises:
         Rejected: no clip, or less of it than the header announces.
@@ -52,7 +52,9 @@ def read(path: Path, *, colour: bool = True) -> Clip:
         dataset = pydicom.dcmread(file, force=True)
         if "PixelData" not in dataset:
             raise Rejected("truncated", "no whole pixel data")
-        frames = dicom_pixels.decode(dataset, count, grey=bool(mode) and not colour)
+        frames = dicom_pixels.decode(
+            dataset, count, grey=mode in ("b_mode", "contrast") and not colour
+        )
         return Clip(
             frames=frames, times=times, fps_source=fps_source, note=note, mode=mode,
             patient=str(header.get("PatientID") or "").strip(),

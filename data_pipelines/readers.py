@@ -62,7 +62,7 @@ def _walk(root: Path) -> set[Path]:
 def read(path: Path, *, colour: bool = True) -> Clip:
     """Read a clip; what the content says goes before what the suffix says.
 
-    Without `colour`, frames may be grey already: of DICOM files whose header tells the mode.
+    Without `colour`, frames may be grey already: of DICOM files that show no flow.
 
     Raises:
         Rejected: the file is not a clip. The reason and the detail name no file, no path and no
