@@ -54,10 +54,11 @@ def decode(dataset: pydicom.Dataset, count: int, *, grey: bool) -> np.ndarray:
         to_8_bits = None
     else:
         to_8_bits = _window(dataset)
+    inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
     frames, held = None, 0
     for held, decoded in enumerate(_raw_frames(dataset, count, grey), start=1):
         frame = decoded if to_8_bits is None else to_8_bits(decoded)
-        if dataset.PhotometricInterpretation == "MONOCHROME1":
+        if inverted:
             frame = 255 - frame
         if grey and frame.ndim == 3:
             frame = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
@@ -105,8 +106,9 @@ def _raw_frames(dataset: pydicom.Dataset, count: int, grey: bool) -> Iterator[np
     elif _is_plain_jpeg(dataset, count, syntax):
         # Ten times as fast as pydicom's way.
         space = "GRAY" if grey or dataset.SamplesPerPixel == 1 else "RGB"
+        size = dataset.Rows, dataset.Columns
         for data in _encoded(dataset, count):
-            _check_size(dataset, *simplejpeg.decode_jpeg_header(data)[:2])
+            _check_size(size, simplejpeg.decode_jpeg_header(data)[:2])
             frame = simplejpeg.decode_jpeg(data, space)
             yield frame[..., 0] if space == "GRAY" else frame
     else:
@@ -146,8 +148,8 @@ def _encoded(dataset: pydicom.Dataset, count: int) -> Iterator[bytes]:
     )
 
 
-def _check_size(dataset: pydicom.Dataset, height: int, width: int) -> None:
-    if (height, width) != (dataset.Rows, dataset.Columns):
+def _check_size(announced: tuple[int, int], found: tuple[int, int]) -> None:
+    if found != announced:
         raise Rejected("unreadable", "the frame size differs from the header's")
 
 
@@ -156,7 +158,7 @@ def _htj2k(dataset: pydicom.Dataset, count: int) -> Iterator[np.ndarray]:
     codec.thread_count = 1
     for data in _encoded(dataset, count):
         [frame] = codec.decode(av.Packet(data))
-        _check_size(dataset, frame.height, frame.width)
+        _check_size((dataset.Rows, dataset.Columns), (frame.height, frame.width))
         pixels = frame.to_ndarray()  # undoes the codec's own colour transform
         if dataset.PhotometricInterpretation.startswith("YBR_FULL"):
             pixels = convert_color_space(pixels, "YBR_FULL", "RGB")
@@ -170,7 +172,7 @@ def _video(dataset: pydicom.Dataset) -> Iterator[np.ndarray]:
         video = container.streams.video[0]
         video.codec_context.thread_count = 1  # files are read side by side
         for frame in container.decode(video):
-            _check_size(dataset, frame.height, frame.width)
+            _check_size((dataset.Rows, dataset.Columns), (frame.height, frame.width))
             yield frame.to_ndarray(format="rgb24")
 
 
