@@ -48,11 +48,12 @@ def clean(clip: Clip, *, size: int, colour: bool) -> Cleaned:
     # Area averages of the mask: a pixel is kept if all that it is made of lies inside.
     sector = fit_square(inside.astype(np.float32), size) > 0.99
     frames = np.zeros((len(source), size, size, *source.shape[3:]), np.uint8)
-    inside, kept = inside.astype(np.uint8), sector.astype(np.uint8)
+    outside, beyond = ~inside, ~sector
     for i, frame in enumerate(source):
-        cut = frame[box]
-        square = fit_square(cv2.bitwise_and(cut, cut, mask=inside), size)
-        cv2.bitwise_and(square, square, dst=frames[i], mask=kept)
+        cut = frame[box].copy()
+        cut[outside] = 0
+        frames[i] = fit_square(cut, size)
+        frames[i][beyond] = 0
     return Cleaned(frames=frames, sector=sector, mode=mode, box=box)
 
 
