@@ -26,10 +26,12 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
+    RLELossless,
 )
 
 from data_pipelines.arrays import MAX_BYTES_READ
 from data_pipelines.clip import Rejected
+from data_pipelines.codestream import coded_size
 
 META_LENGTH_END = 144  # preamble, DICM and FileMetaInformationGroupLength
 HTJ2K = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203))
@@ -106,14 +108,15 @@ def _raw_frames(dataset: pydicom.Dataset, count: int, grey: bool) -> Iterator[np
     elif _is_plain_jpeg(dataset, count, syntax):
         # Ten times as fast as pydicom's way.
         space = "GRAY" if grey or dataset.SamplesPerPixel == 1 else "RGB"
-        size = dataset.Rows, dataset.Columns
         for data in _encoded(dataset, count):
-            _check_size(size, simplejpeg.decode_jpeg_header(data)[:2])
             frame = simplejpeg.decode_jpeg(data, space)
             yield frame[..., 0] if space == "GRAY" else frame
     else:
         # The decoder converts YBR to RGB and the tag still says YBR: who converts by the tag
         # converts twice.
+        if syntax != RLELossless:
+            for _ in _encoded(dataset, count):  # checked before a codec sees them
+                pass
         for frame, _ in get_decoder(syntax).iter_array(dataset, raw=False):
             yield frame
 
@@ -141,14 +144,17 @@ def _uncompressed(dataset: pydicom.Dataset, count: int, syntax) -> Iterator[np.n
 
 
 def _encoded(dataset: pydicom.Dataset, count: int) -> Iterator[bytes]:
-    """One code stream a frame, whatever table of offsets the file has."""
+    """One code stream a frame, of the header's size, whatever table of offsets the file has."""
     table = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
-    return generate_frames(
+    size = dataset.Rows, dataset.Columns
+    for data in generate_frames(
         dataset.PixelData, number_of_frames=count, extended_offsets=table if all(table) else None
-    )
+    ):
+        _check_size(size, coded_size(data))
+        yield data
 
 
-def _check_size(announced: tuple[int, int], found: tuple[int, int]) -> None:
+def _check_size(announced: tuple[int, int], found: tuple[int, int] | None) -> None:
     if found != announced:
         raise Rejected("unreadable", "the frame size differs from the header's")
 
@@ -158,7 +164,6 @@ def _htj2k(dataset: pydicom.Dataset, count: int) -> Iterator[np.ndarray]:
     codec.thread_count = 1
     for data in _encoded(dataset, count):
         [frame] = codec.decode(av.Packet(data))
-        _check_size((dataset.Rows, dataset.Columns), (frame.height, frame.width))
         pixels = frame.to_ndarray()  # undoes the codec's own colour transform
         if dataset.PhotometricInterpretation.startswith("YBR_FULL"):
             pixels = convert_color_space(pixels, "YBR_FULL", "RGB")
@@ -170,6 +175,7 @@ def _video(dataset: pydicom.Dataset) -> Iterator[np.ndarray]:
     stream = b"".join(generate_frames(dataset.PixelData, number_of_frames=1))
     with av.open(io.BytesIO(stream)) as container:
         video = container.streams.video[0]
+        _check_size((dataset.Rows, dataset.Columns), (video.height, video.width))
         video.codec_context.thread_count = 1  # files are read side by side
         for frame in container.decode(video):
             _check_size((dataset.Rows, dataset.Columns), (frame.height, frame.width))
