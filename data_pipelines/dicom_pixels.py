@@ -18,7 +18,12 @@ import cv2
 import numpy as np
 import pydicom
 import simplejpeg
-from pydicom.encaps import generate_frames
+from pydicom.encaps import (
+    encapsulate,
+    generate_fragments,
+    generate_frames,
+    parse_basic_offsets,
+)
 from pydicom.filereader import read_file_meta_info
 from pydicom.pixels import apply_color_lut, convert_color_space, get_decoder
 from pydicom.uid import (
@@ -114,9 +119,11 @@ def _raw_frames(dataset: pydicom.Dataset, count: int, grey: bool) -> Iterator[np
     else:
         # The decoder converts YBR to RGB and the tag still says YBR: who converts by the tag
         # converts twice.
-        if syntax != RLELossless:
-            for _ in _encoded(dataset, count):  # checked before a codec sees them
-                pass
+        if syntax != RLELossless:  # a frame each, none larger than announced
+            dataset.PixelData = encapsulate(list(_encoded(dataset, count)), has_bot=False)
+            dataset["PixelData"].is_undefined_length = True
+            for tag in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+                dataset.pop(tag, None)
         for frame, _ in get_decoder(syntax).iter_array(dataset, raw=False):
             yield frame
 
@@ -145,11 +152,17 @@ def _uncompressed(dataset: pydicom.Dataset, count: int, syntax) -> Iterator[np.n
 
 def _encoded(dataset: pydicom.Dataset, count: int) -> Iterator[bytes]:
     """One code stream a frame, of the header's size, whatever table of offsets the file has."""
-    table = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
-    size = dataset.Rows, dataset.Columns
-    for data in generate_frames(
-        dataset.PixelData, number_of_frames=count, extended_offsets=table if all(table) else None
-    ):
+    buffer, size = io.BytesIO(dataset.PixelData), (dataset.Rows, dataset.Columns)
+    parse_basic_offsets(buffer)  # moves to the first fragment
+    frames = list(generate_fragments(buffer))
+    if len(frames) != count:  # else a table, which may be wrong, is of no use
+        table = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
+        frames = generate_frames(
+            dataset.PixelData,
+            number_of_frames=count,
+            extended_offsets=table if all(table) else None,
+        )
+    for data in frames:
         _check_size(size, coded_size(data))
         yield data
 

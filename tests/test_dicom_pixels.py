@@ -179,6 +179,15 @@ def test_fragments_and_offset_tables(path, tmp_path, syntax, table, pieces):
     np.testing.assert_array_equal(dicom.read(path).frames, grey())
 
 
+@pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, *LOSSLESS[1:]])
+def test_a_wrong_offset_table_does_no_harm(path, tmp_path, syntax):
+    whole = transcode(write(path, grey()), tmp_path / "whole.dcm", syntax)
+    streams = list(generate_frames(pydicom.dcmread(whole).PixelData, number_of_frames=4))
+    data = encapsulate(streams, has_bot=True)
+    write(path, grey(), syntax, data[:8] + bytes(16) + data[24:])  # four offsets of zero
+    np.testing.assert_array_equal(dicom.read(path).frames, grey())
+
+
 @pytest.mark.parametrize("syntax", LOSSLESS)
 def test_compressed_ybr_full(path, tmp_path, syntax):
     """Samples are YBR, whatever compresses them without touching colours."""
