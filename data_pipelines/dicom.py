@@ -36,7 +36,7 @@ def read(path: Path, *, colour: bool = True) -> Clip:
     """
     with warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")  # an invalid date does not matter here
-        dicom_pixels.check_inflated(path)
+        dicom_pixels.check_bytes(path)
         # The header alone: pydicom drops all of a data set whose pixels break off.
         header = pydicom.dcmread(file, force=True, stop_before_pixels=True)
         if "Rows" not in header or "Columns" not in header:

@@ -70,6 +70,8 @@ def decode(dataset: pydicom.Dataset, count: int, *, grey: bool) -> np.ndarray:
         if grey and frame.ndim == 3:
             frame = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         if frames is None:
+            if frame.shape[2:] not in ((), (3,)):
+                raise Rejected("unreadable", "neither grey nor three colours")
             frames = np.empty((count, *frame.shape), np.uint8)
         frames[held - 1] = frame
         if held == count:
@@ -79,12 +81,14 @@ def decode(dataset: pydicom.Dataset, count: int, *, grey: bool) -> np.ndarray:
     return frames
 
 
-def check_inflated(path: Path) -> None:
-    """Refuse a deflated data set that swells beyond any clip: pydicom would inflate all of it.
+def check_bytes(path: Path) -> None:
+    """Refuse what takes more memory than any clip: pydicom reads, and inflates, all of a file.
 
     Raises:
-        Rejected: `too_long` or `unreadable`.
+        Rejected: `too_long`.
     """
+    if path.stat().st_size > MAX_BYTES_READ:
+        raise Rejected("too_long", "a file larger than any clip")
     with path.open("rb") as file:
         start = file.read(2048)  # holds the file meta information, mostly
         if str(DeflatedExplicitVRLittleEndian).encode() not in start:

@@ -228,11 +228,19 @@ def test_grey_is_the_luma_of_the_colours(path):
         assert dicom.read(path, colour=False).frames.shape == rgb().shape
 
 
-def test_deflated_data_that_swells_beyond_a_clip(path, monkeypatch):
+def test_more_bytes_than_a_clip_has(path, monkeypatch):
     monkeypatch.setattr(dicom_pixels, "MAX_BYTES_READ", 1 << 20)
     zeros = np.zeros((4, 512, 512), np.uint8)
     write(path, zeros, DeflatedExplicitVRLittleEndian)
     assert path.stat().st_size < 10_000 and rejection(path) == "too_long"
+    write(path, zeros)
+    assert path.stat().st_size > 1 << 20 and rejection(path) == "too_long"
+
+
+def test_four_samples_a_pixel(path):
+    cmyk = np.concatenate([rgb(), grey()[..., None]], -1)
+    write(path, cmyk, PhotometricInterpretation="CMYK")
+    assert rejection(path) == "unreadable"
 
 
 @pytest.mark.parametrize("colour_space", ["YBR_FULL_422", "YBR_FULL"])
