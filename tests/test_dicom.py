@@ -1,3 +1,4 @@
+import dataclasses
 import pathlib
 
 import gdcm
@@ -178,3 +179,41 @@ def test_without_preamble_and_meta(path):
     data = path.read_bytes()
     path.write_bytes(data[data.index(b"\x08\x00\x16\x00") :])
     np.testing.assert_array_equal(readers.read(path).frames, grey())
+
+
+def test_no_text_of_the_header_but_the_patients_id(path):
+    """Planted in every element of text that this reader looks at, and in others."""
+    planted = "ZIZZI"
+    region = pydicom.Dataset()
+    region.RegionLocationMinX0 = region.RegionLocationMinY0 = 0
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = 63, 47
+    region.RegionSpatialFormat = region.RegionDataType = 1
+    region.add_new(0x00204000, "LT", planted)
+    write(
+        path, grey(), PatientID="7", ContrastBolusAgent=planted, ImageComments=planted,
+        ImageType=["ORIGINAL", "PRIMARY", planted, "0001"], ProtocolName=planted,
+        SequenceOfUltrasoundRegions=[region], FrameTime=40, CineRate=50, HeartRate=60,
+        RWaveTimeVector=[10],
+    )  # fmt: skip
+    assert path.read_bytes().count(planted.encode()) == 5
+    clip = dicom.read(path)
+    told = repr(dataclasses.replace(clip, frames=np.zeros(0), patient=""))
+    assert planted not in told and SECRET not in told
+    assert clip.mode == "contrast" and clip.region and clip.note and clip.r_waves == (0.01,)
+    for tags in ({"ImageType": [planted, planted, planted, "0003"]}, {"CineRate": 10**6}):
+        write(path, grey(1) if "CineRate" in tags else grey(), ProtocolName=planted, **tags)
+        with pytest.raises(Rejected) as caught:
+            dicom.read(path)
+        assert planted not in str(caught.value)
+
+
+def test_the_ingest_report_tells_where_a_header_contradicts_itself(tmp_path):
+    from test_ingest import ingest, report
+    from test_sector import fan_screen
+
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "clip.dcm", fan_screen(1).frames, FrameTime=40, CineRate=50)
+    assert ingest(tmp_path / "in", tmp_path / "data") == 0
+    assert (
+        report(tmp_path / "data")["clip.dcm"]["detail"] == "FrameTime 25.0, CineRate 50.0 frames/s"
+    )
