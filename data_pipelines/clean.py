@@ -7,10 +7,8 @@ import numpy as np
 from scipy import ndimage
 
 from data_pipelines.clip import Clip, Rejected
+from data_pipelines.modes import coloured
 from data_pipelines.sector import find_sector
-
-COLOURED = 40  # grey levels between a pixel's strongest and weakest channel
-DOPPLER = 0.01  # share of the sector that is coloured, in a median frame, in colour Doppler
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,15 +72,6 @@ def to_grey(frames: np.ndarray) -> np.ndarray:
     if frames.ndim == 3:
         return frames
     return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
-
-
-def coloured(frames: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether flow is shown inside the sector; buttons and banners around it do not count."""
-    if frames.ndim == 3:
-        return False
-    pixels = frames[:, mask]  # [T, n, 3]
-    spread = pixels.max(-1) - pixels.min(-1)
-    return bool(np.median((spread > COLOURED).mean(-1)) > DOPPLER)
 
 
 def fit_square(image: np.ndarray, size: int, method: int | None = None) -> np.ndarray:

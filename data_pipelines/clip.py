@@ -24,6 +24,21 @@ REASONS = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Region:
+    """A part of the screen as the header describes it (DICOM PS3.3 C.8.5.5)."""
+
+    box: tuple[slice, slice]  # rows and columns of the frames; inside the picture
+    kind: str  # 2d, m_mode, spectral, wave_form, graphics, or empty
+    flow: bool = False  # colour flow is shown
+    spacing: tuple[float, float] = (math.nan, math.nan)  # mm a pixel, rows and columns
+
+    @property
+    def pixels(self) -> int:
+        """Its area."""
+        return math.prod(side.stop - side.start for side in self.box)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Clip:
     """Decoded frames with their timing; still holds identities, never leaves ingestion."""
 
@@ -32,9 +47,17 @@ class Clip:
     fps_source: str  # one of records.FPS_SOURCES
     patient: str = ""  # as the header has it; empty = unknown
     mode: str = ""  # what the header says: one of records.MODES, or empty
+    regions: tuple[Region, ...] = ()  # two of kind 2d: a dual screen, or two planes
     spacing: tuple[float, float] = (math.nan, math.nan)  # mm a pixel, rows and columns
     heart_rate: float = math.nan  # beats a minute
     r_waves: tuple[float, ...] = ()  # seconds from the first frame
+    note: str = ""  # where the header contradicts itself; fixed words and numbers
+
+    @property
+    def region(self) -> tuple[slice, slice] | None:
+        """Box of the largest 2D region, rows and columns; None = the header knows of none."""
+        flat = [region for region in self.regions if region.kind == "2d"]
+        return max(flat, key=lambda region: region.pixels).box if flat else None
 
     @property
     def fps(self) -> float:

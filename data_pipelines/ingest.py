@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     )  # fmt: skip
     add = parser.add_argument
     add("--source", required=True, help="a folder (searched below), a glob or a file")
-    add("--dataset", choices=datasets.NAMES, help="the source is this data set, as its owners give it")
+    add("--dataset", choices=datasets.NAMES, help="the source is this public data set")
     add("--data_dir", required=True, type=local_path, help="where the data set goes")
     add("--size", type=int, default=224, help="side of the stored frames in pixels")
     add("--encoding", choices=("jpeg", "zstd"), default="jpeg", help="zstd is lossless")

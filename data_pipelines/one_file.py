@@ -88,7 +88,7 @@ def make(task: Task) -> tuple[Outcome, list[bytes]]:
     label, how = task.label, task.treatment
     if label.problem:
         raise Rejected("label_mismatch", label.problem)
-    clip = readers.read(task.path, still=label.still)
+    clip = readers.read(task.path, colour=how.colour, still=label.still)
     count = len(clip.frames)
     times, source = choose_times(clip, label.fps, how.fps)
     cleaned = clean.clean(clip, size=how.size, colour=how.colour, precropped=how.precropped)
@@ -105,7 +105,7 @@ def make(task: Task) -> tuple[Outcome, list[bytes]]:
     )  # fmt: skip
     records = [shards.serialize(example) for example in examples]
     outcome = Outcome(
-        mode=cleaned.mode, frames=count, fps_source=source, split=label.split,
+        detail=clip.note, mode=cleaned.mode, frames=count, fps_source=source, split=label.split,
         fps=float((count - 1) / times[-1]) if times is not None and count > 1 else 0.0,
         simulated=label.simulated, sizes=tuple(map(len, records)), **ids,
     )  # fmt: skip

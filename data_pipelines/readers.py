@@ -65,10 +65,11 @@ def _walk(root: Path) -> set[Path]:
     return files
 
 
-def read(path: Path, *, still: bool = False) -> Clip:
+def read(path: Path, *, colour: bool = True, still: bool = False) -> Clip:
     """Read a clip; what the content says goes before what the suffix says.
 
-    `still`: the file is expected to be a single picture, which otherwise is no clip.
+    Without `colour`, frames may be grey already: of DICOM files that show no flow. `still`: the
+    file is expected to be a single picture, which otherwise is no clip.
 
     Raises:
         Rejected: the file is not a clip. The reason and the detail name no file, no path and no
@@ -76,7 +77,7 @@ def read(path: Path, *, still: bool = False) -> Clip:
         MemoryError: it needs more than there is.
     """
     try:
-        return _read(path, still)
+        return _read(path, colour, still)
     except (Rejected, MemoryError):
         raise
     except FileNotFoundError:
@@ -86,7 +87,7 @@ def read(path: Path, *, still: bool = False) -> Clip:
         raise Rejected("unreadable", type(error).__name__) from None
 
 
-def _read(path: Path, still: bool) -> Clip:
+def _read(path: Path, colour: bool, still: bool) -> Clip:
     if path.stat().st_size == 0:
         raise Rejected("empty", "zero bytes")
     with path.open("rb") as file:
@@ -97,8 +98,10 @@ def _read(path: Path, still: bool) -> Clip:
         or suffix in DICOM_SUFFIXES
         or (not suffix and start[:2] in DICOM_GROUPS)
     ):
-        from data_pipelines import dicom as reader
-    elif suffix in VIDEO_SUFFIXES:
+        from data_pipelines import dicom
+
+        return dicom.read(path, colour=colour)
+    if suffix in VIDEO_SUFFIXES:
         from data_pipelines import video as reader
     elif suffix in ARRAY_SUFFIXES:
         from data_pipelines import arrays as reader

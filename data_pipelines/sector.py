@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from scipy import ndimage, optimize
 
+from data_pipelines import modes
 from data_pipelines.clip import Rejected
 
 FRAMES, SIDE = 24, 160  # the search looks at so many frames, reduced to so many pixels
@@ -199,23 +200,11 @@ def refuse_traces(frames: np.ndarray, scale: float) -> None:
     first = np.linspace(0, len(frames) - 2, 8).astype(int)
     now, then = reduced(frames[first], scale), reduced(frames[first + 1], scale)
     changed = [columns_changed(a, b) for a, b in zip(now, then, strict=True)]
-    scrolls = [shifted_better(a, b) for a, b in zip(now, then, strict=True)]
     swept = np.median(changed) < 0.3 and columns_changed(now[0], then[-1]) > 0.5
-    if swept or np.mean(scrolls) > 0.5:
+    if swept or modes.scrolls(frames):
         raise Rejected("m_mode_or_spectral", "a trace that scrolls or is rewritten by a cursor")
 
 
 def columns_changed(a: np.ndarray, b: np.ndarray) -> float:
     """Share of the columns that differ between two frames."""
     return float((np.abs(b - a).mean(0) > 1.0).mean())
-
-
-def shifted_better(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether b is a moved sideways by a few pixels, rather than a changed in place."""
-    errors = {
-        k: np.abs(b[:, max(-k, 0) : b.shape[1] - max(k, 0)]
-                  - a[:, max(k, 0) : a.shape[1] - max(-k, 0)]).mean()
-        for k in range(-8, 9)
-    }  # fmt: skip
-    best = min(errors, key=errors.get)
-    return best != 0 and errors[best] < 0.3 * errors[0]
