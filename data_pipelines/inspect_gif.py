@@ -1,5 +1,6 @@
 """One stored clip as a GIF that plays at the clip's own pace."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def one_record(pieces: list[Piece], split: str, number: int, which: str) -> byte
 
 def parts_of(pieces: list[Piece], digits: str, processes: int) -> list[bytes]:
     """The records of the clip whose id begins with `digits`, in the order of its parts."""
-    search = Search(digits)
+    search = functools.partial(matching, digits)
     found = [
         data
         for _, some in inspect_scan.over_pieces(search, pieces, processes, "search")
@@ -80,18 +81,13 @@ def parts_of(pieces: list[Piece], digits: str, processes: int) -> list[bytes]:
     return sorted(found, key=lambda data: shards.identity(data).segment)
 
 
-class Search:
-    """The records of a piece whose clip's id begins with some digits."""
-
-    def __init__(self, digits: str):
-        self.digits = digits
-
-    def __call__(self, piece: Piece) -> list[bytes]:
-        return [
-            data
-            for _, data in inspect_scan.read_piece(piece)
-            if data is not None and shards.identity(data).clip_id.startswith(self.digits)
-        ]
+def matching(digits: str, piece: Piece) -> list[bytes]:
+    """The records of a piece whose clip's id begins with `digits`."""
+    return [
+        data
+        for _, data in inspect_scan.read_piece(piece)
+        if data is not None and shards.identity(data).clip_id.startswith(digits)
+    ]
 
 
 def join(parts: list[bytes], info: shards.DatasetInfo) -> tuple[list[np.ndarray], np.ndarray, bool]:

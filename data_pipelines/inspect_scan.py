@@ -18,8 +18,10 @@ from data_pipelines.inspect_hash import HASH_BYTES, look_hash
 from echofm_jax.errors import InputError
 
 PIECE = 64  # records that a process reads before it answers
-LABELS = ("ejection_fraction", "phase", "end_diastole", "end_systole", "masks", "measurements",
-          "aortic_stenosis", "aortic_regurgitation", "spacing", "heart_rate", "r_waves")  # fmt: skip
+LABELS = (
+    "ejection_fraction", "phase", "end_diastole", "end_systole", "masks", "measurements",
+    "aortic_stenosis", "aortic_regurgitation", "spacing", "heart_rate", "r_waves",
+)  # fmt: skip
 FACTS = np.dtype([
     ("split", "S8"), ("shard", np.int32), ("record", np.int32),
     ("clip_id", "S16"), ("patient_id", "S16"), ("segment", np.int32), ("segments", np.int32),

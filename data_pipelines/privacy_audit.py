@@ -1,0 +1,102 @@
+"""`echofm inspect --privacy`: whether a data set holds nothing but what it may.
+
+Files, metadata, every byte of every record, every pixel outside its sector, and patients over
+splits. A finding says where and of what kind; it never repeats what it found.
+"""
+
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+from data_pipelines import inspect_scan, shards
+from data_pipelines.deidentify import read_salt
+from data_pipelines.inspect_scan import Damage, Piece
+from data_pipelines.privacy_files import check_files, check_metadata, check_shard
+from data_pipelines.privacy_known import Search, read_known
+from data_pipelines.privacy_record import check_record, coverage
+from echofm_jax.buckets import local_path
+from echofm_jax.errors import InputError
+
+UNCUT = 0.9  # a fan covers less of its square; text may stand in what covers more
+SHOWN = 5  # records that a warning names
+UNEXPLAINED = (
+    "its bytes are not just what its records make; it is damaged, holds more, or was written by "
+    "another version of array_record"
+)
+
+
+class Audited(NamedTuple):
+    """Of some records: what is wrong, which patients they are of, which nobody has cut."""
+
+    findings: list[Damage]
+    patients: set[str]
+    uncut: list[Damage]
+
+
+def audit(data_dir: str, known: Path | None, salt_file: Path | None, processes: int) -> dict:
+    """{"records", "findings", "warnings"}: a line for each finding, none quoting what it found.
+
+    Args:
+      data_dir: a data set's folder, searched whole.
+      known: a file of names, dates and numbers, one a line, that must not be found.
+      salt_file: the secret of the ids, which must not be found either.
+      processes: to read with.
+
+    Raises:
+      InputError: no data set, or a file that cannot be read.
+    """
+    folder = shards.dataset_folder(data_dir)
+    if salt_file and not salt_file.is_file():
+        raise InputError(f"--salt_file {salt_file}: no such file")
+    search = Search(read_known(known), read_salt(salt_file) if salt_file else b"")
+    root = local_path(data_dir)
+    lengths = inspect_scan.shard_lengths(folder)
+    findings = [*check_files(root, folder, lengths, search), *check_metadata(folder, search)]
+    pieces, damages = inspect_scan.cut(folder)
+    findings += map(str, damages)
+    homes: dict[str, set[str]] = {}
+    uncut, count = [], 0
+    task = functools.partial(audit_piece, search=search)
+    for piece, found in inspect_scan.over_pieces(task, pieces, processes, "audit"):
+        if found is None:
+            what = f"reading records {piece.first} to {piece.stop - 1} kills the process"
+            findings.append(str(Damage(piece.path.name, None, what)))
+            continue
+        count += piece.stop - piece.first
+        findings += map(str, found.findings)
+        uncut += found.uncut
+        for patient in found.patients:
+            homes.setdefault(patient, set()).add(piece.split)
+    for patient, splits in sorted(homes.items()):
+        if len(splits) > 1:
+            findings.append(f"patient {patient[:6]}...: in {' and '.join(sorted(splits))}")
+    warnings = [str(place) for place in uncut[:SHOWN]]
+    if len(uncut) > SHOWN:
+        warnings.append(f"{len(uncut) - SHOWN} more records of this kind")
+    whole = {p.path: p._replace(first=0) for p in pieces}  # the last piece of each tells its end
+    task = functools.partial(check_shard, search=search)
+    for piece, found in inspect_scan.over_pieces(task, list(whole.values()), processes, "shards"):
+        seen, exact = found or ([], False)
+        findings += [f"{piece.path.name}: {what} in the file's own bytes" for what in seen]
+        if not exact:
+            warnings.append(f"{piece.path.name}: {UNEXPLAINED}")
+    return {"records": count, "findings": findings, "warnings": warnings}
+
+
+def audit_piece(piece: Piece, search: Search) -> Audited:
+    """Check some records, each whole."""
+    info = shards.dataset_info(piece.path.parents[2])
+    found = Audited([], set(), [])
+    for number, data in inspect_scan.read_piece(piece):
+        name = piece.path.name
+        if data is None:
+            found.findings.append(Damage(name, number, "damaged: cannot be audited"))
+            continue
+        wrong = list(check_record(data, info, search))
+        found.findings.extend(Damage(name, number, what) for what in wrong)
+        if not wrong:
+            found.patients.add(shards.identity(data).patient_id)
+            if (share := coverage(data, info.size)) > UNCUT:
+                what = f"its sector is {share:.0%} of the picture: look whether text stands in it"
+                found.uncut.append(Damage(name, number, what))
+    return found

@@ -1,0 +1,118 @@
+"""What lies in a data set's folder, to the last byte: shards that are nothing but their records,
+and metadata of fixed words and numbers.
+
+No finding repeats a file's name that is not one of ours: it may be a person's.
+"""
+
+import filecmp
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from array_record.python.array_record_module import ArrayRecordWriter
+
+from data_pipelines import inspect_scan, records, shards
+from data_pipelines.inspect_scan import Piece
+from data_pipelines.privacy_known import Search
+
+METADATA = ("dataset_info.json", "echofm.json", "features.json")
+DESCRIPTION = "De-identified echocardiogram clips"
+
+
+def check_files(
+    root: Path, folder: Path, lengths: dict[str, list[int]], search: Search
+) -> Iterator[str]:
+    """Nothing lies in a data set but its shards and metadata."""
+    allowed = {folder / name for name in METADATA}
+    for split, told in lengths.items():
+        allowed |= {folder / inspect_scan.shard_name(split, n, len(told)) for n in range(len(told))}
+    parents = {folder, folder.parent}
+    for path in sorted(root.rglob("*")):
+        # Its name may be a person's: what kind it is must do.
+        place = next((p for p in path.parents if p in parents), root)
+        where = place.relative_to(root).as_posix() if place != root else "the folder given"
+        if path.is_symlink():
+            yield f"{where}: a link"
+        elif path.is_dir() and path not in parents:
+            yield f"{where}: a folder that does not belong there"
+        elif path.is_file() and path not in allowed:
+            kind = "a hidden file" if path.name.startswith(".") else "a file"
+            yield f"{where}: {kind} that does not belong there"
+        if search.in_text(path.relative_to(root).as_posix().encode()):
+            yield f"{where}: a name of a file or folder that is known"
+
+
+def check_shard(piece: Piece, search: Search) -> tuple[list[str], bool]:
+    """(what is found in a shard's bytes as they lie on disk, whether its records are all of it).
+
+    `piece` is a whole shard. A shard holds its records in compressed chunks, an index, and padding
+    that no reader ever looks at; written again, the same records make the same bytes.
+    """
+    found, before = set(), b""
+    with piece.path.open("rb") as file:
+        while part := file.read(16 << 20):
+            found |= search.among_pixels(before + part)
+            before = part[-512:]  # what stands across two parts
+    with tempfile.TemporaryDirectory() as folder:
+        again = Path(folder) / "shard"
+        writer = ArrayRecordWriter(str(again), "group_size:1")
+        for _, data in inspect_scan.read_piece(piece):
+            if data is not None:
+                writer.write(data)
+        writer.close()
+        return sorted(found), filecmp.cmp(again, piece.path, shallow=False)
+
+
+def check_metadata(folder: Path, search: Search) -> Iterator[str]:
+    """Exactly the keys that are written, with values that are numbers or fixed words."""
+    texts = {name: (folder / name).read_bytes() for name in METADATA if (folder / name).is_file()}
+    for name in METADATA:
+        if name not in texts:
+            yield f"{name}: missing"
+            continue
+        yield from (f"{name}: {found}" for found in sorted(search.in_text(texts[name])))
+        try:
+            values = json.loads(texts[name])
+            wrong = {"dataset_info.json": tfds_info, "echofm.json": own_info,
+                     "features.json": features}[name](values)  # fmt: skip
+        except (ValueError, KeyError, TypeError, AttributeError):
+            wrong = ["not as this program writes it"]
+        yield from (f"{name}: {what}" for what in wrong)
+
+
+def tfds_info(values: dict) -> Iterator[str]:
+    """What TFDS writes of a data set."""
+    fixed = {"description": DESCRIPTION, "fileFormat": "array_record", "name": records.DATASET,
+             "version": records.VERSION}  # fmt: skip
+    yield from (f"{key} is not '{text}'" for key, text in fixed.items() if values[key] != text)
+    if extra := set(values) - {*fixed, "splits"}:
+        yield f"{len(extra)} key(s) that are not written"
+    for split in values["splits"]:
+        if extra := set(split) - {"filepathTemplate", "name", "numBytes", "shardLengths"}:
+            yield f"{len(extra)} key(s) of a split that are not written"
+        if split["name"] not in shards.SPLITS or split["filepathTemplate"] != shards.TEMPLATE:
+            yield "a split of another name"
+        if not all(n.isdecimal() for n in (split["numBytes"], *split["shardLengths"])):
+            yield "a length that is no number"
+
+
+def own_info(values: dict) -> Iterator[str]:
+    """`shards.DatasetInfo`: two numbers' worth of settings and a count a split."""
+    kinds = {"size": int, "encoding": str, "colour": bool, "simulated": bool, "records": dict}
+    if extra := set(values) - set(kinds):
+        yield f"{len(extra)} key(s) that are not written"
+    yield from (f"{key} is of another kind" for key in kinds if type(values[key]) is not kinds[key])
+    if values["encoding"] not in records.ENCODINGS:
+        yield "an unknown encoding"
+    if not all(k in shards.SPLITS and type(n) is int for k, n in values["records"].items()):
+        yield "a split or a count that is none"
+
+
+def features(values: dict) -> Iterator[str]:
+    """The description of a record's features, as `records.FEATURES` gives it."""
+    with tempfile.TemporaryDirectory() as folder:
+        records.FEATURES.save_config(folder)
+        own = json.loads((Path(folder) / "features.json").read_text())
+    if values != own:
+        yield "not the features of this version"
