@@ -40,7 +40,6 @@ def write(out: Path, data_dir: str, which: str, processes: int) -> dict:
     name = f"clip-{shards.identity(parts[0]).clip_id[:6]}.gif"
     images = [to_image(frames[i], info.simulated) for i in kept]
     try:
-        out.mkdir(parents=True, exist_ok=True)
         images[0].save(
             out / name, save_all=True, append_images=images[1:], duration=durations, loop=0
         )

@@ -36,7 +36,7 @@ def write(out: Path, folder: Path, facts: np.ndarray, summary: dict) -> Path:
     """Write contact_sheet.png and inspect.html into `out`; returns the page's path.
 
     Args:
-      out: made if it is not there.
+      out: a folder.
       folder: the shards'.
       facts: [n] inspect_scan.FACTS.
       summary: of `inspection.inspect`.
@@ -49,7 +49,6 @@ def write(out: Path, folder: Path, facts: np.ndarray, summary: dict) -> Path:
         pictures["Clips"] = png(contact_sheet(folder, facts, summary["simulated"]))
         pictures["Distributions"] = png(histograms(summary))
     try:
-        out.mkdir(parents=True, exist_ok=True)
         if pictures:
             (out / "contact_sheet.png").write_bytes(pictures["Clips"])
         page = out / "inspect.html"

@@ -41,6 +41,11 @@ def main(argv: Sequence[str]) -> int:
         raise InputError("--known, --salt_file and --strict belong to --privacy: add it")
     if args.gif and not args.out:
         raise InputError("--gif needs a folder to write into: give --out")
+    if args.out:  # before an hour of reading, not after
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {args.out}: {error.strerror}; choose another folder") from None
     part = audit if args.privacy else gif if args.gif else inspect
     summary, status = part(args)
     if args.json:

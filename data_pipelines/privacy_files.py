@@ -4,9 +4,12 @@ and metadata of fixed words and numbers.
 No finding repeats a file's name that is not one of ours: it may be a person's.
 """
 
+import dataclasses
 import filecmp
 import json
+import re
 import tempfile
+import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from data_pipelines.inspect_scan import Piece
 from data_pipelines.privacy_known import Search
 
 METADATA = ("dataset_info.json", "echofm.json", "features.json")
+WORDS = "|".join((*records.ENCODINGS, "([0-9a-f]{32})?"))  # or a build's random number
 DESCRIPTION = "De-identified echocardiogram clips"
 
 
@@ -98,14 +102,20 @@ def tfds_info(values: dict) -> Iterator[str]:
 
 
 def own_info(values: dict) -> Iterator[str]:
-    """`shards.DatasetInfo`: two numbers' worth of settings and a count a split."""
-    kinds = {"size": int, "encoding": str, "colour": bool, "simulated": bool, "records": dict}
-    if extra := set(values) - set(kinds):
+    """`shards.DatasetInfo`: numbers, words of ours, and a count for each split."""
+    fields = {field.name: field for field in dataclasses.fields(shards.DatasetInfo)}
+    if extra := set(values) - set(fields):
         yield f"{len(extra)} key(s) that are not written"
-    yield from (f"{key} is of another kind" for key in kinds if type(values[key]) is not kinds[key])
-    if values["encoding"] not in records.ENCODINGS:
-        yield "an unknown encoding"
-    if not all(k in shards.SPLITS and type(n) is int for k, n in values["records"].items()):
+    for name, field in fields.items():
+        if name not in values:
+            if field.default is dataclasses.MISSING:
+                yield f"no {name}"
+        elif type(values[name]) is not (typing.get_origin(field.type) or field.type):
+            yield f"{name} is of another kind"
+        elif field.type is str and not re.fullmatch(WORDS, values[name]):
+            yield f"{name} is no word of ours"
+    counts = values["records"]
+    if not all(split in shards.SPLITS and type(n) is int for split, n in counts.items()):
         yield "a split or a count that is none"
 
 
