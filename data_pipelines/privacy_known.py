@@ -94,11 +94,11 @@ class Search:
 def encoded(name: str) -> Iterator[tuple[str, bytes]]:
     """(form, lower-case bytes) of a name: encodings, backwards, as a number."""
     for text in {name, name.lower(), name.upper()}:  # bytes are folded in ASCII only
-        for form, encoding in (
-            ("plain", "utf-8"), ("Latin-1", "latin-1"),
-            ("UTF-16", "utf-16-le"), ("UTF-16, big endian", "utf-16-be"),
-        ):  # fmt: skip
-            yield form, text.encode(encoding, "replace").lower()
+        yield "plain", text.encode().lower()
+        if not text.isascii():
+            yield "Latin-1", text.encode("latin-1", "replace").lower()
+        yield "UTF-16", text.encode("utf-16-le").lower()
+        yield "UTF-16, big endian", text.encode("utf-16-be").lower()
         yield "backwards", text[::-1].encode().lower()
         yield "hexadecimal", text.encode().hex().encode()
         for shift in range(3 if len(name) >= LONG else 0):
