@@ -43,8 +43,10 @@ def check_files(
         elif path.is_file() and path not in allowed:
             kind = "a hidden file" if path.name.startswith(".") else "a file"
             yield f"{where}: {kind} that does not belong there"
-        if search.in_text(path.relative_to(root).as_posix().encode()):
-            yield f"{where}: a name of a file or folder that is known"
+        else:
+            continue
+        if search.in_text(path.name.encode()):
+            yield f"{where}: a known name as a file's or folder's"
 
 
 def check_shard(piece: Piece, search: Search) -> tuple[list[str], bool]:
@@ -75,13 +77,15 @@ def check_metadata(folder: Path, search: Search) -> Iterator[str]:
         if name not in texts:
             yield f"{name}: missing"
             continue
-        yield from (f"{name}: {found}" for found in sorted(search.in_text(texts[name])))
         try:
             values = json.loads(texts[name])
             wrong = {"dataset_info.json": tfds_info, "echofm.json": own_info,
                      "features.json": features}[name](values)  # fmt: skip
+            wrong = list(wrong)
         except (ValueError, KeyError, TypeError, AttributeError):
             wrong = ["not as this program writes it"]
+        if wrong:  # else it is proven to hold our words alone, and a name may be one of them
+            wrong += sorted(search.in_text(texts[name]))
         yield from (f"{name}: {what}" for what in wrong)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from echofm_jax.errors import InputError
 
 SHORTEST = 3  # letters of a name that is searched for in texts
-LONG = 6  # bytes of what is searched for among pixels too: they hold anything shorter by chance
+LONG = 8  # bytes of what is searched for among pixels: in millions they hold the rest by chance
 
 
 def read_known(path: Path | None) -> list[str]:
@@ -64,7 +64,7 @@ class Search:
                 self.pairs[[0, 1], np.frombuffer(sought[:4], "<u2")] = True
 
     def among_pixels(self, data: bytes) -> set[str]:
-        """What is found in bytes that hold compressed or raw pixels."""
+        """What is found in bytes that hold compressed or raw pixels: names of LONG bytes."""
         if not self.begins or len(data) < LONG:
             return set()
         data = data.lower()
@@ -86,9 +86,9 @@ class Search:
         return short | self.among_pixels(data)
 
     def in_ids(self, ids: Iterable[str]) -> bool:
-        """Whether an id is a usual hash of a known name, which anybody can make without salt."""
-        hashes = {digest for name in self.names for digest in unsalted(name)}
-        return not hashes.isdisjoint(ids)
+        """Whether an id is a known number, or a hash of a name that anybody can make."""
+        made = {digest for name in self.names for digest in (name.zfill(16), *unsalted(name))}
+        return not made.isdisjoint(ids)
 
 
 def encoded(name: str) -> Iterator[tuple[str, bytes]]:

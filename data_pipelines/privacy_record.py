@@ -68,24 +68,28 @@ def check_record(data: bytes, info: DatasetInfo, search: Search) -> Iterator[str
         if length not in (None, len(values[name])):
             yield f"{name} has {len(values[name])} values, not {length}"
             return
-    yield from check_texts(values)
+    yield from check_texts(values, search)
     yield from check_numbers(values)
     yield from check_pixels(values, info, search)
-    for name in (*TEXTS, *IDS):
-        yield from (f"{found} in {name}" for found in sorted(search.in_text(values[name][0])))
     if search.in_ids(values[name][0].decode("latin-1") for name in IDS):
-        yield "an id that is a hash of a known name without the salt"
+        yield "an id that is a known number, or a hash of a known name without the salt"
     yield from (f"{found} in its bytes" for found in sorted(search.among_pixels(data)))
 
 
-def check_texts(values: dict) -> Iterator[str]:
-    """Texts of a vocabulary, and ids that are hashes."""
-    for name, vocabulary in TEXTS.items():
-        if values[name][0] not in [word.encode() for word in vocabulary]:
-            yield f"{name} is none of its {len(vocabulary)} words"
-    for name in IDS:
-        if not re.fullmatch(rb"[0-9a-f]{16}", values[name][0]):
-            yield f"{name} is no hash of 16 hexadecimal digits"
+def check_texts(values: dict, search: Search) -> Iterator[str]:
+    """Texts of a vocabulary, and ids that are hashes. In what is neither, names are searched for."""
+    wrong = {
+        name: f"{name} is none of its {len(vocabulary)} words"
+        for name, vocabulary in TEXTS.items()
+        if values[name][0] not in [word.encode() for word in vocabulary]
+    } | {
+        name: f"{name} is no hash of 16 hexadecimal digits"
+        for name in IDS
+        if not re.fullmatch(rb"[0-9a-f]{16}", values[name][0])
+    }
+    for name, what in wrong.items():
+        yield what
+        yield from (f"{found} in {name}" for found in sorted(search.in_text(values[name][0])))
 
 
 def check_numbers(values: dict) -> Iterator[str]:
