@@ -54,6 +54,7 @@ class Piece(NamedTuple):
     shard: int  # its number in the split
     first: int
     stop: int
+    last: bool = False  # whether the shard ends with it
 
 
 def shard_lengths(folder: Path) -> dict[str, list[int]]:
@@ -98,7 +99,7 @@ def cut(folder: Path) -> tuple[list[Piece], list[Damage]]:
                 what = f"holds {count} records, the metadata say {expected}"
                 damages.append(Damage(path.name, None, what))
             pieces += [
-                Piece(path, split, number, first, min(first + PIECE, count))
+                Piece(path, split, number, first, min(first + PIECE, count), first + PIECE >= count)
                 for first in range(0, count, PIECE)
             ]
     return pieces, damages
@@ -171,6 +172,10 @@ def describe(data: bytes, info: shards.DatasetInfo) -> tuple:
     feature = tf_example_pb2.Example.FromString(data).features.feature
     text = {key: feature[key].bytes_list.value[0]
             for key in ("clip_id", "patient_id", "view", "mode", "sector")}  # fmt: skip
+    # Only words of ours are counted and shown; what else stands there the audit tells.
+    for name, words in (("view", records.VIEWS), ("mode", records.MODES)):
+        if text[name].decode(errors="replace") not in words:
+            text[name] = b"not a " + name.encode()
     frames = feature["frames"].bytes_list.value
     times = feature["times"].float_list.value
     middle = decode(frames[len(frames) // 2], info)

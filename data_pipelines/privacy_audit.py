@@ -19,6 +19,7 @@ from echofm_jax.errors import InputError
 
 UNCUT = 0.9  # a fan covers less of its square; text may stand in what covers more
 SHOWN = 5  # records that a warning names
+UNREADABLE = "no record is audited: the metadata must be put right first"
 UNEXPLAINED = (
     "its bytes are not just what its records make; it is damaged, holds more, or was written by "
     "another version of array_record"
@@ -31,6 +32,7 @@ class Audited(NamedTuple):
     findings: list[Damage]
     patients: set[str]
     uncut: list[Damage]
+    unexplained: list[Damage]  # the shard, if it ends with these records and is not just records
 
 
 def audit(data_dir: str, known: Path | None, salt_file: Path | None, processes: int) -> dict:
@@ -49,13 +51,15 @@ def audit(data_dir: str, known: Path | None, salt_file: Path | None, processes: 
     if salt_file and not salt_file.is_file():
         raise InputError(f"--salt_file {salt_file}: no such file")
     search = Search(read_known(known), read_salt(salt_file) if salt_file else b"")
-    root = local_path(data_dir)
-    lengths = inspect_scan.shard_lengths(folder)
-    findings = [*check_files(root, folder, lengths, search), *check_metadata(folder, search)]
-    pieces, damages = inspect_scan.cut(folder)
-    findings += map(str, damages)
+    findings = list(check_metadata(folder, search))
+    try:
+        lengths = inspect_scan.shard_lengths(folder)
+        pieces, damages = inspect_scan.cut(folder)
+    except InputError:  # the metadata are such that nothing can be read by them
+        return {"records": 0, "findings": [*findings, UNREADABLE], "warnings": []}
+    findings += [*check_files(local_path(data_dir), folder, lengths, search), *map(str, damages)]
     homes: dict[str, set[str]] = {}
-    uncut, count = [], 0
+    uncut, unexplained, count = [], [], 0
     task = functools.partial(audit_piece, search=search)
     for piece, found in inspect_scan.over_pieces(task, pieces, processes, "audit"):
         if found is None:
@@ -65,38 +69,41 @@ def audit(data_dir: str, known: Path | None, salt_file: Path | None, processes: 
         count += piece.stop - piece.first
         findings += map(str, found.findings)
         uncut += found.uncut
+        unexplained += found.unexplained
         for patient in found.patients:
             homes.setdefault(patient, set()).add(piece.split)
     for patient, splits in sorted(homes.items()):
         if len(splits) > 1:
             findings.append(f"patient {patient[:6]}...: in {' and '.join(sorted(splits))}")
-    warnings = [str(place) for place in uncut[:SHOWN]]
+    warnings = [str(place) for place in (*unexplained, *uncut[:SHOWN])]
     if len(uncut) > SHOWN:
-        warnings.append(f"{len(uncut) - SHOWN} more records of this kind")
-    whole = {p.path: p._replace(first=0) for p in pieces}  # the last piece of each tells its end
-    task = functools.partial(check_shard, search=search)
-    for piece, found in inspect_scan.over_pieces(task, list(whole.values()), processes, "shards"):
-        seen, exact = found or ([], False)
-        findings += [f"{piece.path.name}: {what} in the file's own bytes" for what in seen]
-        if not exact:
-            warnings.append(f"{piece.path.name}: {UNEXPLAINED}")
+        warnings.append(f"{len(uncut) - SHOWN} more records whose sector is nearly the picture")
     return {"records": count, "findings": findings, "warnings": warnings}
 
 
 def audit_piece(piece: Piece, search: Search) -> Audited:
-    """Check some records, each whole."""
+    """Check some records, each whole; and the shard that ends with them."""
     info = shards.dataset_info(piece.path.parents[2])
-    found = Audited([], set(), [])
+    found, name = Audited([], set(), [], []), piece.path.name
     for number, data in inspect_scan.read_piece(piece):
-        name = piece.path.name
         if data is None:
             found.findings.append(Damage(name, number, "damaged: cannot be audited"))
             continue
-        wrong = list(check_record(data, info, search))
+        try:
+            wrong = list(check_record(data, info, search))
+        except Exception as error:  # a record nobody thought of is a finding, and not the end
+            wrong = [f"cannot be audited ({type(error).__name__})"]
         found.findings.extend(Damage(name, number, what) for what in wrong)
         if not wrong:
             found.patients.add(shards.identity(data).patient_id)
             if (share := coverage(data, info.size)) > UNCUT:
                 what = f"its sector is {share:.0%} of the picture: look whether text stands in it"
                 found.uncut.append(Damage(name, number, what))
+    if piece.last:
+        words, exact = check_shard(piece._replace(first=0), search)
+        found.findings.extend(
+            Damage(name, None, f"{word} in the file's own bytes") for word in words
+        )
+        if not exact:
+            found.unexplained.append(Damage(name, None, UNEXPLAINED))
     return found

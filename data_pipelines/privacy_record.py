@@ -77,7 +77,7 @@ def check_record(data: bytes, info: DatasetInfo, search: Search) -> Iterator[str
 
 
 def check_texts(values: dict, search: Search) -> Iterator[str]:
-    """Texts of a vocabulary, and ids that are hashes. In what is neither, names are searched for."""
+    """Texts of a vocabulary, and ids that are hashes; names in what is neither."""
     wrong = {
         name: f"{name} is none of its {len(vocabulary)} words"
         for name, vocabulary in TEXTS.items()

@@ -143,6 +143,16 @@ def test_a_frame_that_cannot_be_decoded_is_damage(several, tmp_path):
     assert scanned(data)[1] == [f"{name}, record 1: damaged (not decodable)"]
 
 
+def test_a_word_that_is_no_view_is_not_repeated(several, tmp_path):
+    data = small_echo.copy(several, tmp_path / "d")
+
+    def name(feature):
+        feature["view"].bytes_list.value[0] = b"DOE^JANE"
+
+    small_echo.rewrite(data, 0, small_echo.edited(name))
+    assert scanned(data)[0]["view"][0] == b"not a view"
+
+
 def test_broken_metadata_are_one_line(several, tmp_path, capsys):
     data = small_echo.copy(several, tmp_path / "d")
     (shards.dataset_folder(data) / "dataset_info.json").write_text("{")

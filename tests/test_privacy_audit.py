@@ -247,6 +247,16 @@ def test_metadata_of_other_words(data, name, values, told):
     assert "doe" not in "".join(found).lower()
 
 
+def test_metadata_that_cannot_be_read_are_findings_too(data, capsys):
+    small_echo.set_json(shards.dataset_folder(data) / "echofm.json", source="/home/doe")
+    assert cli.main(["inspect", "--privacy", str(data)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "finding: echofm.json: 1 key(s) that are not written",
+        f"finding: {privacy_audit.UNREADABLE}",
+        "0 records audited: 2 findings, 0 warnings",
+    ]
+
+
 def test_bytes_between_the_records_of_a_shard(data):
     path = shard(data)
     content = bytearray(path.read_bytes())
@@ -295,7 +305,8 @@ def test_known_names_in_texts_pixels_and_hashes(data, tmp_path):
     assert [line for line in records_found(data, search) if "none of its" not in line] == [
         f"{name}, record 0: a known name (plain) in view",
         f"{name}, record 1: frame 3: a known name (plain) in its pixels",
-        f"{name}, record 2: an id that is a known number, or a hash of a known name without the salt",
+        f"{name}, record 2: an id that is a known number, or a hash of a known name without the "
+        "salt",
     ]
     (shards.dataset_folder(data) / "doe.json").write_text("")
     assert any("a known name as a file's or folder's" in f for f in files_found(data, search))
