@@ -13,7 +13,7 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 
-from array_record.python.array_record_module import ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from data_pipelines import inspect_scan, records, shards
 from data_pipelines.inspect_scan import Piece
@@ -55,6 +55,9 @@ def check_shard(piece: Piece, search: Search) -> tuple[list[str], bool]:
     `piece` is a whole shard. A shard holds its records in compressed chunks, an index, and padding
     that no reader ever looks at; written again, the same records make the same bytes.
     """
+    reader = ArrayRecordReader(str(piece.path))
+    options = reader.writer_options_string()  # how the shard was written
+    reader.close()
     found, before = set(), b""
     with piece.path.open("rb") as file:
         while part := file.read(16 << 20):
@@ -62,7 +65,7 @@ def check_shard(piece: Piece, search: Search) -> tuple[list[str], bool]:
             before = part[-512:]  # what stands across two parts
     with tempfile.TemporaryDirectory() as folder:
         again = Path(folder) / "shard"
-        writer = ArrayRecordWriter(str(again), "group_size:1")
+        writer = ArrayRecordWriter(str(again), options)
         for _, data in inspect_scan.read_piece(piece):
             if data is not None:
                 writer.write(data)
