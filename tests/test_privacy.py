@@ -19,7 +19,7 @@ import planted
 import pytest
 from conftest import REPO
 
-from data_pipelines import deidentify, phantom_files, readers, records, sector, shards
+from data_pipelines import deidentify, phantom_files, readers, records, shards
 from data_pipelines.clean import to_grey
 from data_pipelines.phantom_image import PhantomClip, simulate
 from data_pipelines.privacy_known import Search
@@ -150,11 +150,10 @@ def likeness(frames: np.ndarray, words: np.ndarray, scales) -> float:
     return best
 
 
-def stored_scales(frames: np.ndarray) -> np.ndarray:
+def stored_scales(clip: PhantomClip) -> np.ndarray:
     """How much smaller than on the screen words may be stored: if all of it is, to its sector."""
-    mask = sector.find_sector(frames).mask
-    longest = max(np.ptp(np.flatnonzero(mask.any(axis))) + 1 for axis in (0, 1))
-    return SIZE * np.geomspace(0.97 / max(mask.shape), 1.05 / longest, 18)
+    longest = max(np.ptp(np.flatnonzero(clip.sector.any(axis))) + 1 for axis in (0, 1))
+    return SIZE * np.geomspace(0.97 / max(clip.sector.shape), 1.05 / longest, 18)
 
 
 def test_the_banner_is_in_no_stored_picture(source, ingested, clip):
@@ -162,20 +161,16 @@ def test_the_banner_is_in_no_stored_picture(source, ingested, clip):
     for path in sorted(path for path in source[0].rglob("*") if path.is_file()):
         screen = to_grey(readers.read(path).frames)
         assert likeness(screen[:2], words, [1.0]) > FOUND  # it was there, in every format
-    stored, scales = pictures(ingested[0]), stored_scales(clip_screen(clip))
+    stored, scales = pictures(ingested[0]), stored_scales(clip)
     assert len(stored) == 4
     for frames in stored:
         assert likeness(frames[::5], words, scales) < ABSENT
 
 
-def clip_screen(clip: PhantomClip) -> np.ndarray:
-    return phantom_files.screen(clip, planted.PERSON)
-
-
 def test_the_search_for_the_banner_finds_it_where_it_is(clip, tmp_path):
     """The same search, of a clip over whose heart somebody wrote the same words."""
     words = planted.banner(clip)
-    screen = clip_screen(clip)
+    screen = phantom_files.screen(clip, planted.PERSON)
     height, width = words.shape
     top, left = screen.shape[1] // 2, (screen.shape[2] - width) // 2
     screen[:, top : top + height, left : left + width] = words
@@ -183,7 +178,7 @@ def test_the_search_for_the_banner_finds_it_where_it_is(clip, tmp_path):
     np.save(tmp_path / "in" / "x.npy", screen)
     assert ingest(tmp_path / "in", tmp_path / "data", tmp_path / "salt") == 0
     (frames,) = pictures(tmp_path / "data")
-    assert likeness(frames[::5], words, stored_scales(screen)) > FOUND
+    assert likeness(frames[::5], words, stored_scales(clip)) > FOUND
 
 
 def test_without_the_salt_no_id_can_be_made_again(source, ingested, tmp_path):
