@@ -19,8 +19,9 @@ import planted
 import pytest
 from conftest import REPO
 
-from data_pipelines import deidentify, phantom_files, readers, records, shards
-from data_pipelines.clean import to_grey
+from data_pipelines import deidentify, phantom_files, readers, records, segments, shards
+from data_pipelines.clean import fit_square, to_grey
+from data_pipelines.labels import Label
 from data_pipelines.phantom_image import PhantomClip, simulate
 from data_pipelines.privacy_known import Search
 from echofm_jax import cli
@@ -168,16 +169,20 @@ def test_the_banner_is_in_no_stored_picture(source, ingested, clip):
 
 
 def test_the_search_for_the_banner_finds_it_where_it_is(clip, tmp_path):
-    """The same search, of a clip over whose heart somebody wrote the same words."""
+    """The same search, of records over whose heart somebody wrote the same words."""
     words = planted.banner(clip)
     screen = phantom_files.screen(clip, planted.PERSON)
     height, width = words.shape
     top, left = screen.shape[1] // 2, (screen.shape[2] - width) // 2
     screen[:, top : top + height, left : left + width] = words
-    (tmp_path / "in").mkdir()
-    np.save(tmp_path / "in" / "x.npy", screen)
-    assert ingest(tmp_path / "in", tmp_path / "data", tmp_path / "salt") == 0
-    (frames,) = pictures(tmp_path / "data")
+    rows, columns = np.flatnonzero(clip.sector.any(1)), np.flatnonzero(clip.sector.any(0))
+    cut = screen[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    stored = np.stack([fit_square(frame, SIZE) for frame in cut])
+    texts = {"fps_source": "unknown", "mode": "b_mode", "clip_id": "0" * 16, "patient_id": "1" * 16}
+    whole = np.ones((SIZE, SIZE), bool)
+    made = segments.make_records(stored, whole, None, Label(), encoding="zstd", **texts)
+    shards.write_dataset(tmp_path, {"train": made}, size=SIZE, encoding="zstd")
+    (frames,) = pictures(tmp_path)
     assert likeness(frames[::5], words, stored_scales(clip)) > FOUND
 
 
