@@ -28,7 +28,8 @@ from echofm_jax import cli
 
 SIZE = 224
 NAME_IN_PATH = "zyxwva_quentin_mrn7734512"
-FOUND, ABSENT = 0.9, 0.6  # correlation with the banner: where it is, and where it is not
+# Correlation with the banner: on a screen, in a picture where it stands reduced, anywhere else.
+FOUND, REDUCED, ABSENT = 0.9, 0.8, 0.6
 
 
 def shortened(clip: PhantomClip, count: int) -> PhantomClip:
@@ -154,7 +155,7 @@ def likeness(frames: np.ndarray, words: np.ndarray, scales) -> float:
 def stored_scales(clip: PhantomClip) -> np.ndarray:
     """How much smaller than on the screen words may be stored: if all of it is, to its sector."""
     longest = max(np.ptp(np.flatnonzero(clip.sector.any(axis))) + 1 for axis in (0, 1))
-    return SIZE * np.geomspace(0.97 / max(clip.sector.shape), 1.05 / longest, 18)
+    return SIZE * np.geomspace(0.97 / max(clip.sector.shape), 1.05 / longest, 25)
 
 
 def test_the_banner_is_in_no_stored_picture(source, ingested, clip):
@@ -183,7 +184,7 @@ def test_the_search_for_the_banner_finds_it_where_it_is(clip, tmp_path):
     made = segments.make_records(stored, whole, None, Label(), encoding="zstd", **texts)
     shards.write_dataset(tmp_path, {"train": made}, size=SIZE, encoding="zstd")
     (frames,) = pictures(tmp_path)
-    assert likeness(frames[::5], words, stored_scales(clip)) > FOUND
+    assert likeness(frames[::5], words, stored_scales(clip)) > REDUCED
 
 
 def test_without_the_salt_no_id_can_be_made_again(source, ingested, tmp_path):
