@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_pipelines import inspect_scan, shards
+from data_pipelines import inspect_pieces, inspect_scan, shards
 from data_pipelines.inspect_page import PHANTOM
-from data_pipelines.inspect_scan import Piece
+from data_pipelines.inspect_pieces import Piece
 from echofm_jax.errors import InputError
 
 ASSUMED_FPS = 30.0  # of a clip whose frame rate is not known
@@ -28,7 +28,7 @@ def write(out: Path, data_dir: str, which: str, processes: int) -> dict:
     """
     info, folder = shards.dataset_info(data_dir), shards.dataset_folder(data_dir)
     found = re.fullmatch(r"(\w+):(\d+)", which)
-    pieces, _ = inspect_scan.cut(folder)
+    pieces, _ = inspect_pieces.cut(folder)
     if found:
         parts = [one_record(pieces, found[1], int(found[2]), which)]
     elif re.fullmatch("[0-9a-f]{6,16}", which):
@@ -57,7 +57,7 @@ def one_record(pieces: list[Piece], split: str, number: int, which: str) -> byte
         count = piece.stop - piece.first
         if number < count:
             place = piece.first + number
-            ((_, data),) = inspect_scan.read_piece(piece._replace(first=place, stop=place + 1))
+            ((_, data),) = inspect_pieces.read_piece(piece._replace(first=place, stop=place + 1))
             if data is None:
                 raise InputError(f"--gif {which}: {piece.path.name}, record {place} is damaged")
             return data
@@ -70,7 +70,7 @@ def parts_of(pieces: list[Piece], digits: str, processes: int) -> list[bytes]:
     search = functools.partial(matching, digits)
     found = [
         data
-        for _, some in inspect_scan.over_pieces(search, pieces, processes, "search")
+        for _, some in inspect_pieces.over_pieces(search, pieces, processes, "search")
         for data in some or ()
     ]
     clips = {shards.identity(data).clip_id for data in found}
@@ -84,7 +84,7 @@ def matching(digits: str, piece: Piece) -> list[bytes]:
     """The records of a piece whose clip's id begins with `digits`."""
     return [
         data
-        for _, data in inspect_scan.read_piece(piece)
+        for _, data in inspect_pieces.read_piece(piece)
         if data is not None and shards.identity(data).clip_id.startswith(digits)
     ]
 

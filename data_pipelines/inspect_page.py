@@ -14,7 +14,8 @@ from array_record.python.array_record_module import ArrayRecordReader
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines import shards
-from data_pipelines.inspect_scan import Damage, decode, shard_lengths, shard_name
+from data_pipelines.inspect_pieces import Damage, shard_lengths, shard_name
+from data_pipelines.inspect_scan import decode
 from data_pipelines.inspect_statistics import HISTOGRAMS
 from echofm_jax.errors import InputError
 

@@ -8,9 +8,9 @@ import functools
 from pathlib import Path
 from typing import NamedTuple
 
-from data_pipelines import inspect_scan, shards
+from data_pipelines import inspect_pieces, shards
 from data_pipelines.deidentify import read_salt
-from data_pipelines.inspect_scan import Damage, Piece
+from data_pipelines.inspect_pieces import Damage, Piece
 from data_pipelines.privacy_files import check_files, check_metadata, check_shard
 from data_pipelines.privacy_known import Search, read_known
 from data_pipelines.privacy_record import check_record, coverage
@@ -53,15 +53,15 @@ def audit(data_dir: str, known: Path | None, salt_file: Path | None, processes: 
     search = Search(read_known(known), read_salt(salt_file) if salt_file else b"")
     findings = list(check_metadata(folder, search))
     try:
-        lengths = inspect_scan.shard_lengths(folder)
-        pieces, damages = inspect_scan.cut(folder)
+        lengths = inspect_pieces.shard_lengths(folder)
+        pieces, damages = inspect_pieces.cut(folder)
     except InputError:  # the metadata are such that nothing can be read by them
         return {"records": 0, "findings": [*findings, UNREADABLE], "warnings": []}
     findings += [*check_files(local_path(data_dir), folder, lengths, search), *map(str, damages)]
     homes: dict[str, set[str]] = {}
     uncut, unexplained, count = [], [], 0
     task = functools.partial(audit_piece, search=search)
-    for piece, found in inspect_scan.over_pieces(task, pieces, processes, "audit"):
+    for piece, found in inspect_pieces.over_pieces(task, pieces, processes, "audit"):
         if found is None:
             what = f"reading records {piece.first} to {piece.stop - 1} kills the process"
             findings.append(str(Damage(piece.path.name, None, what)))
@@ -85,7 +85,7 @@ def audit_piece(piece: Piece, search: Search) -> Audited:
     """Check some records, each whole; and the shard that ends with them."""
     info = shards.dataset_info(piece.path.parents[2])
     found, name = Audited([], set(), [], []), piece.path.name
-    for number, data in inspect_scan.read_piece(piece):
+    for number, data in inspect_pieces.read_piece(piece):
         if data is None:
             found.findings.append(Damage(name, number, "damaged: cannot be audited"))
             continue

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from data_pipelines import inspect_scan, records, shards
-from data_pipelines.inspect_scan import Piece
+from data_pipelines import inspect_pieces, records, shards
+from data_pipelines.inspect_pieces import Piece
 from data_pipelines.privacy_known import Search
 
 METADATA = ("dataset_info.json", "echofm.json", "features.json")
@@ -30,7 +30,9 @@ def check_files(
     """Nothing lies in a data set but its shards and metadata."""
     allowed = {folder / name for name in METADATA}
     for split, told in lengths.items():
-        allowed |= {folder / inspect_scan.shard_name(split, n, len(told)) for n in range(len(told))}
+        allowed |= {
+            folder / inspect_pieces.shard_name(split, n, len(told)) for n in range(len(told))
+        }
     parents = {folder, folder.parent}
     for path in sorted(root.rglob("*")):
         # Its name may be a person's: what kind it is must do.
@@ -66,7 +68,7 @@ def check_shard(piece: Piece, search: Search) -> tuple[list[str], bool]:
     with tempfile.TemporaryDirectory() as folder:
         again = Path(folder) / "shard"
         writer = ArrayRecordWriter(str(again), options)
-        for _, data in inspect_scan.read_piece(piece):
+        for _, data in inspect_pieces.read_piece(piece):
             if data is not None:
                 writer.write(data)
         writer.close()

@@ -10,7 +10,14 @@ import pytest
 import small_echo
 from PIL import Image
 
-from data_pipelines import inspect_hash, inspect_page, inspect_scan, inspect_statistics, shards
+from data_pipelines import (
+    inspect_hash,
+    inspect_page,
+    inspect_pieces,
+    inspect_scan,
+    inspect_statistics,
+    shards,
+)
 from data_pipelines.inspect_gif import playable
 from echofm_jax import cli
 
@@ -21,7 +28,7 @@ def inspect(data, *more) -> int:
 
 def scanned(data):
     """What `echofm inspect` reads, in this process."""
-    pieces, damages = inspect_scan.cut(shards.dataset_folder(data))
+    pieces, damages = inspect_pieces.cut(shards.dataset_folder(data))
     answers = [inspect_scan.scan_piece(piece) for piece in pieces]
     facts = np.concatenate([np.zeros(0, inspect_scan.FACTS), *(a[0] for a in answers)])
     return facts, [str(d) for d in damages] + [str(d) for a in answers for d in a[1]]

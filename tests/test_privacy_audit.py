@@ -10,7 +10,7 @@ import small_echo
 import zstandard
 from small_echo import FAN, SIZE, edited, rewrite, shard
 
-from data_pipelines import inspect_scan, privacy_audit, privacy_files, records, shards
+from data_pipelines import inspect_pieces, privacy_audit, privacy_files, records, shards
 from data_pipelines.privacy_known import Search, read_known
 from echofm_jax import cli
 
@@ -33,7 +33,7 @@ def data(clean, tmp_path):
 
 def records_found(data, search=NOTHING) -> list[str]:
     """Findings in records, in this process."""
-    pieces, damages = inspect_scan.cut(shards.dataset_folder(data))
+    pieces, damages = inspect_pieces.cut(shards.dataset_folder(data))
     found = [privacy_audit.audit_piece(piece, search) for piece in pieces]
     return [str(d) for d in damages] + [str(d) for audited in found for d in audited.findings]
 
@@ -41,14 +41,14 @@ def records_found(data, search=NOTHING) -> list[str]:
 def files_found(data, search=NOTHING) -> list[str]:
     folder = shards.dataset_folder(data)
     return [
-        *privacy_files.check_files(data, folder, inspect_scan.shard_lengths(folder), search),
+        *privacy_files.check_files(data, folder, inspect_pieces.shard_lengths(folder), search),
         *privacy_files.check_metadata(folder, search),
     ]
 
 
 def exact(path, search=NOTHING):
     count = sum(1 for _ in shards.read_shard(path))
-    return privacy_files.check_shard(inspect_scan.Piece(path, "train", 0, 0, count), search)
+    return privacy_files.check_shard(inspect_pieces.Piece(path, "train", 0, 0, count), search)
 
 
 @pytest.mark.parametrize("kind", records.ENCODINGS)
