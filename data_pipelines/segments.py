@@ -68,7 +68,7 @@ def make_records(
                 "phase": np.asarray(label.phase[first:stop], np.float32),
                 "end_diastole": inside(label.end_diastole, first, stop),
                 "end_systole": inside(label.end_systole, first, stop),
-                "masks": [encode_mask(masks[frame]) for frame in traced],
+                "masks": [encode_mask(np.where(sector, masks[frame], 0)) for frame in traced],
                 "mask_frames": np.array(traced, np.int32) - first,
                 "r_waves": np.float32([t - began for t in r_waves if began <= t <= ended]),
             }
