@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from data_pipelines import records, shards
+from data_pipelines import clip_source, records, shards
 from data_pipelines.loader import LoaderConfig, make_loader
 from echofm_jax.errors import InputError
 
@@ -275,12 +275,15 @@ def test_damaged_frame_is_named_by_record_not_by_path(cfg, tmp_path, encoding):
     damaged["frames"][10] = damaged["frames"][10][:-8]
     folder = write(tmp_path / "ds", [example(0, encoding), damaged], encoding=encoding)
     cfg = dataclasses.replace(cfg, data_dir=folder, batch_size=2, frames=20)
-    with pytest.raises(InputError, match=r"split 'train': record 1, frame 10 ") as caught:
+    with pytest.raises(
+        InputError, match=r"shard echo_\S+, record 1, frame 10 "
+    ) as caught:
         take(cfg, 1)
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_damaged_shard_is_named_by_record_not_by_path(cfg, tmp_path):
+def test_damaged_shard_is_named_by_record_not_by_path(cfg, tmp_path, monkeypatch):
+    monkeypatch.setattr(clip_source, "PAUSES", (0.01,))
     rng = np.random.default_rng(0)
     frames = [records.encode_frame(rng.integers(0, 256, (SIZE, SIZE), np.uint8), "zstd")] * FRAMES
     folder = write(tmp_path / "ds", [example(n, frames=frames) for n in range(2)])
@@ -288,7 +291,9 @@ def test_damaged_shard_is_named_by_record_not_by_path(cfg, tmp_path):
         data = bytearray(shard.read_bytes())
         data[1000:3000] = bytes(2000)
         shard.write_bytes(data)
-    with pytest.raises(InputError, match=r"split 'train': record \d+ cannot be read") as caught:
+    with pytest.raises(
+        InputError, match=r"shard echo_\S+, record \d+ cannot"
+    ) as caught:
         take(dataclasses.replace(cfg, data_dir=folder), 1)
     assert str(tmp_path) not in str(caught.value)
 
