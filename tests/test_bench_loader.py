@@ -3,8 +3,9 @@ import json
 
 import numpy as np
 
-from data_pipelines.bench_loader import add_arguments, bench_loader, write_speckle
+from data_pipelines.bench_loader import add_arguments, bench_loader
 from data_pipelines.loader import LoaderConfig, make_loader
+from data_pipelines.speckle import write_speckle
 
 
 def test_measures_the_loader_on_simulated_speckle(tmp_path):

@@ -275,9 +275,7 @@ def test_damaged_frame_is_named_by_record_not_by_path(cfg, tmp_path, encoding):
     damaged["frames"][10] = damaged["frames"][10][:-8]
     folder = write(tmp_path / "ds", [example(0, encoding), damaged], encoding=encoding)
     cfg = dataclasses.replace(cfg, data_dir=folder, batch_size=2, frames=20)
-    with pytest.raises(
-        InputError, match=r"shard echo_\S+, record 1, frame 10 "
-    ) as caught:
+    with pytest.raises(InputError, match=r"shard echo_\S+, record 1, frame 10 ") as caught:
         take(cfg, 1)
     assert str(tmp_path) not in str(caught.value)
 
@@ -291,9 +289,7 @@ def test_damaged_shard_is_named_by_record_not_by_path(cfg, tmp_path, monkeypatch
         data = bytearray(shard.read_bytes())
         data[1000:3000] = bytes(2000)
         shard.write_bytes(data)
-    with pytest.raises(
-        InputError, match=r"shard echo_\S+, record \d+ cannot"
-    ) as caught:
+    with pytest.raises(InputError, match=r"shard echo_\S+, record \d+ cannot") as caught:
         take(dataclasses.replace(cfg, data_dir=folder), 1)
     assert str(tmp_path) not in str(caught.value)
 
