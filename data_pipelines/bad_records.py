@@ -4,6 +4,7 @@ Another record stands in for a bad one (`loader.Loader`), so that batches stay w
 """
 
 import logging
+import math
 import threading
 
 from echofm_jax.errors import InputError
@@ -26,8 +27,8 @@ class BadRecords:
         self._lock = threading.Lock()
 
     def limit(self) -> float:
-        """How many may be bad by now: of every epoch the share, and one in any case."""
-        return max(1, self.share * self.records) * max(1, self.due / self.records)
+        """How many may be bad by now: of every epoch begun the share, and one in any case."""
+        return max(1, self.share * self.records) * math.ceil(self.due / self.records)
 
     def tell(self, index: int, error: BadRecord) -> None:
         """Remember a record as bad and say so, once."""

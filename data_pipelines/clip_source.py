@@ -90,7 +90,8 @@ class _OpenPart:
     """One part's shards, opened when they are first read."""
 
     def __init__(self, part: mixture.Part, split: str, cache_dir: str):
-        self.split, self.info = split, shards.dataset_info(part.data_dir)
+        self.data_dir, self.split = part.data_dir, split
+        self.info = shards.dataset_info(part.data_dir)
         files = shards.split_files(part.data_dir, split)
         self.names = [path.name for path, _ in files]
         self.files = cached([path for path, _ in files], cache_dir)

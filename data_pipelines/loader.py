@@ -174,6 +174,12 @@ class Loader:
     def __init__(self, cfg: LoaderConfig, source: ClipSource, share: int, shares: int):
         self.cfg, self.source, self.share, self.shares = cfg, source, share, shares
         self.order = RecordOrder(source.sizes, cfg.seed, cfg.shuffle, source.weights)
+        for part, quota in zip(source.parts, self.order.quotas, strict=True):
+            if not quota and cfg.shuffle:
+                raise InputError(
+                    f"{part.data_dir}: its weight gives it none of an epoch's {len(source)} clips: "
+                    "raise it or leave the part out"
+                )
         self.step = cfg.batch_size // cfg.windows_per_record  # records in a global batch
         self.last = sys.maxsize if cfg.num_epochs is None else cfg.num_epochs * len(source)
         self.bad = BadRecords(cfg.max_bad_records, len(source))

@@ -44,7 +44,6 @@ def _index(data_dir: str, split: str) -> dict[str, np.ndarray]:
     for file, count in files:
         reader = shards.ArrayRecordReader(str(file))
         rows += [_view_and_mode(reader, number) for number in range(count)]
-        reader.close()
     view, mode = np.array(rows).T
     half = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):  # a folder that is not ours to write

@@ -252,10 +252,7 @@ def count_records(path: Path) -> int | None:
     """Records of a shard by its footer, 0 where it is cut short; None if there is no such file."""
     if not path.is_file():
         return None
-    reader = ArrayRecordReader(str(path))
-    count = reader.num_records()
-    reader.close()
-    return count
+    return ArrayRecordReader(str(path)).num_records()  # closing a damaged one would raise
 
 
 def open_split(data_dir: Path | str, split: str):
