@@ -66,7 +66,7 @@ class Report:
         self.diverged = ""
         goodput.save()  # a kill before the first logged step does not lose the compilation
 
-    def log(self, step: int, metrics: dict, bad_records: int) -> None:
+    def log(self, step: int, metrics: dict, bad_records: int = 0) -> None:
         """Take a step's metrics and the bad records so far; write those of the window before.
 
         The host is held to two steps ahead of the devices, so that its clock tells their pace.

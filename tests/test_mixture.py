@@ -95,14 +95,6 @@ def test_views_and_modes_choose_records_and_are_looked_for_once(folder, caplog):
         assert set(stored["view"]) <= set(records.VIEWS)
 
 
-def test_a_stale_index_is_not_believed(tmp_path):
-    write(tmp_path / "a", [example(n, view="A4C") for n in range(3)])
-    place = shards.dataset_folder(tmp_path / "a") / "index-train.npz"
-    np.savez(place, made_of=["other 3"], view=["PLAX"] * 3, mode=["b_mode"] * 3)
-    part = {"dir": "a", "view": ["A4C"]}
-    assert mixture.dataset_info(mixed(tmp_path, part)).records == {"train": 3}
-
-
 def test_held_out_clips_are_of_all_parts_that_have_some_unweighted(folder):
     parts = {"dir": "a", "weight": 5}, {"dir": "b", "weight": 1}
     cfg = config(mixed(folder, *parts), split="val", shuffle=False, num_epochs=1, batch_size=2)
