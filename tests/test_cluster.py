@@ -36,6 +36,8 @@ class Recorded:
         self.loader = make_loader(*args, **kwargs)
         self.get_state, self.set_state = self.loader.get_state, self.loader.set_state
 
+    bad_records = property(lambda self: self.loader.bad_records)
+
     def __next__(self):
         time.sleep(float(os.environ.get("PAUSE", 0)))
         batch = next(self.loader)

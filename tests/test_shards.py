@@ -66,6 +66,16 @@ def test_a_missing_shard_is_told(tmp_path):
         shards.open_split(tmp_path, "train")
 
 
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
+def test_a_shard_that_was_cut_short_is_told(tmp_path, kept):
+    write(tmp_path, train=range(2))
+    (shard,) = tmp_path.rglob("*array_record-*")
+    data = shard.read_bytes()
+    shard.write_bytes(data[: int(kept * len(data))])
+    with pytest.raises(InputError, match=r"shard echo_clips-train.* holds 0 of its 2 records"):
+        shards.open_split(tmp_path, "train")
+
+
 def test_damaged_metadata_are_told(tmp_path):
     write(tmp_path, train=range(2))
     (path,) = tmp_path.rglob("echofm.json")
