@@ -15,22 +15,27 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-from tensorflow_datasets.core import example_serializer
-from tensorflow_datasets.proto import tf_example_pb2
+from array_record.python.array_record_module import ArrayRecordWriter
 
 from data_pipelines import records
+from data_pipelines.shard_files import (
+    WRITER_OPTIONS,
+    Identity,
+    disk_errors,
+    identities,
+    identity,
+    serialize,
+    shard_name,
+)
+from data_pipelines.shard_files import read_shard as read_shard
 from echofm_jax.buckets import local_path
 from echofm_jax.errors import InputError
 
 SPLITS = ("train", "val", "test")
 SHARD_BYTES = 256 << 20  # a new shard begins after this much
-WRITER_OPTIONS = "group_size:1"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-_serializer = example_serializer.ExampleSerializer(records.FEATURES.get_serialized_info())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,34 +48,6 @@ class DatasetInfo:
     simulated: bool  # by `echofm phantom`; whatever shows it says so
     records: dict[str, int]  # per split; empty splits are absent
     build: str = ""  # of the journal that can add files to it
-
-
-def serialize(example: Mapping) -> bytes:
-    """A record as stored; keys and types are those of `records.FEATURES`.
-
-    What is not given is stored as unknown, as `records.UNKNOWN` has it.
-    Features lie in the order of their names: protobuf's own order differs from process to process.
-    """
-    data = _serializer.serialize_example(records.FEATURES.encode_example(records.UNKNOWN | example))
-    return tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
-
-
-class Identity(NamedTuple):
-    """What tells records apart."""
-
-    patient_id: str
-    clip_id: str
-    segment: int
-
-
-def identity(data: bytes) -> Identity:
-    """The identity of a serialized record."""
-    feature = tf_example_pb2.Example.FromString(data).features.feature
-    return Identity(
-        feature["patient_id"].bytes_list.value[0].decode(),
-        feature["clip_id"].bytes_list.value[0].decode(),
-        feature["segment"].int64_list.value[0],
-    )
 
 
 class Contents:
@@ -134,20 +111,6 @@ class SplitWriter(Contents):
             name = shard_name(self.split, i, total)
             (self.folder / f"part-{self.split}-{i}").rename(self.folder / name)
         return super().finish()
-
-
-@contextlib.contextmanager
-def disk_errors() -> Iterator[None]:
-    """ArrayRecord raises RuntimeError where a disk is full; then this raises OSError."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise OSError(str(error).split(";")[0]) from error
-
-
-def shard_name(split: str, number: int, total: int) -> str:
-    """The file of a shard, as TFDS looks for it."""
-    return f"{records.DATASET}-{split}.array_record-{number:05d}-of-{total:05d}"
 
 
 def target_folder(data_dir: Path | str) -> Path:
@@ -233,14 +196,6 @@ def verify(folder: Path, contents: Mapping[str, Contents]) -> None:
                     )
 
 
-def identities(path: Path) -> list[Identity] | None:
-    """Of the records of a shard, in order; None if it cannot be read."""
-    try:
-        return [identity(data) for data in read_shard(path)]
-    except Exception:  # a damaged shard; the reader raises anything
-        return None
-
-
 def template(folder: Path) -> tfds.core.ShardedFileTemplate:
     """How TFDS finds the shards of a split."""
     return tfds.core.ShardedFileTemplate(
@@ -311,11 +266,3 @@ def open_split(data_dir: Path | str, split: str):
         return builder.as_data_source(split)
     except Exception as error:  # a damaged shard; each reader raises its own
         raise InputError(f"{folder}: a shard of '{split}' cannot be read: ingest again") from error
-
-
-def read_shard(path: Path) -> Iterator[bytes]:
-    """The serialized records of one file, in order."""
-    reader = ArrayRecordReader(str(path))
-    for i in range(reader.num_records()):
-        yield reader.read([i])[0]
-    reader.close()

@@ -1,5 +1,3 @@
-import os
-
 import pytest
 from test_staging import task
 
@@ -74,4 +72,4 @@ def test_lists_without_settings_are_the_rest_of_a_removed_journal(tmp_path):
 
 def test_it_is_its_owners_alone(tmp_path):
     with opened(tmp_path) as log:
-        assert os.stat(log.folder).st_mode & 0o077 == 0
+        assert log.folder.stat().st_mode & 0o077 == 0
