@@ -16,23 +16,28 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-from tensorflow_datasets.core import example_serializer
-from tensorflow_datasets.proto import tf_example_pb2
+from array_record.python.array_record_module import ArrayRecordWriter
 
 from data_pipelines import records
+from data_pipelines.shard_files import (
+    WRITER_OPTIONS,
+    Identity,
+    count_records,
+    disk_errors,
+    identities,
+    identity,
+    serialize,
+    shard_name,
+)
+from data_pipelines.shard_files import read_shard as read_shard
 from echofm_jax.buckets import local_path
 from echofm_jax.errors import InputError
 
 SPLITS = ("train", "val", "test")
 SHARD_BYTES = 256 << 20  # a new shard begins after this much
-# Frames are compressed already: once more saves 4 % of JPEG's bytes and costs 9 % of its loading.
-WRITER_OPTIONS = "group_size:1,uncompressed"
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-_serializer = example_serializer.ExampleSerializer(records.FEATURES.get_serialized_info())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,34 +50,6 @@ class DatasetInfo:
     simulated: bool  # by `echofm phantom`; whatever shows it says so
     records: dict[str, int]  # per split; empty splits are absent
     build: str = ""  # of the journal that can add files to it
-
-
-def serialize(example: Mapping) -> bytes:
-    """A record as stored; keys and types are those of `records.FEATURES`.
-
-    What is not given is stored as unknown, as `records.UNKNOWN` has it.
-    Features lie in the order of their names: protobuf's own order differs from process to process.
-    """
-    data = _serializer.serialize_example(records.FEATURES.encode_example(records.UNKNOWN | example))
-    return tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
-
-
-class Identity(NamedTuple):
-    """What tells records apart."""
-
-    patient_id: str
-    clip_id: str
-    segment: int
-
-
-def identity(data: bytes) -> Identity:
-    """The identity of a serialized record."""
-    feature = tf_example_pb2.Example.FromString(data).features.feature
-    return Identity(
-        feature["patient_id"].bytes_list.value[0].decode(),
-        feature["clip_id"].bytes_list.value[0].decode(),
-        feature["segment"].int64_list.value[0],
-    )
 
 
 class Contents:
@@ -136,20 +113,6 @@ class SplitWriter(Contents):
             name = shard_name(self.split, i, total)
             (self.folder / f"part-{self.split}-{i}").rename(self.folder / name)
         return super().finish()
-
-
-@contextlib.contextmanager
-def disk_errors() -> Iterator[None]:
-    """ArrayRecord raises RuntimeError where a disk is full; then this raises OSError."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise OSError(str(error).split(";")[0]) from error
-
-
-def shard_name(split: str, number: int, total: int) -> str:
-    """The file of a shard, as TFDS looks for it."""
-    return f"{records.DATASET}-{split}.array_record-{number:05d}-of-{total:05d}"
 
 
 def target_folder(data_dir: Path | str) -> Path:
@@ -235,14 +198,6 @@ def verify(folder: Path, contents: Mapping[str, Contents]) -> None:
                     )
 
 
-def identities(path: Path) -> list[Identity] | None:
-    """Of the records of a shard, in order; None if it cannot be read."""
-    try:
-        return [identity(data) for data in read_shard(path)]
-    except Exception:  # a damaged shard; the reader raises anything
-        return None
-
-
 def template(folder: Path) -> tfds.core.ShardedFileTemplate:
     """How TFDS finds the shards of a split."""
     return tfds.core.ShardedFileTemplate(
@@ -316,13 +271,6 @@ def split_files(data_dir: Path | str, split: str) -> list[tuple[Path, int]]:
     return list(zip(files, found, strict=True))
 
 
-def count_records(path: Path) -> int | None:
-    """Records of a shard by its footer, 0 where it is cut short; None if there is no such file."""
-    if not path.is_file():
-        return None
-    return ArrayRecordReader(str(path)).num_records()  # closing a damaged one would raise
-
-
 def open_split(data_dir: Path | str, split: str):
     """A split as TFDS's random-access data source: `[i]` gives the decoded features.
 
@@ -331,11 +279,3 @@ def open_split(data_dir: Path | str, split: str):
     """
     split_files(data_dir, split)
     return tfds.builder_from_directory(dataset_folder(data_dir)).as_data_source(split)
-
-
-def read_shard(path: Path) -> Iterator[bytes]:
-    """The serialized records of one file, in order."""
-    reader = ArrayRecordReader(str(path))
-    for i in range(reader.num_records()):
-        yield reader.read([i])[0]
-    reader.close()

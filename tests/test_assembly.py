@@ -128,7 +128,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(built, staged, tmp_p
 
 @pytest.mark.slow
 def test_killed_at_every_moment_it_ends_with_the_same_bytes(built, staged, tmp_path):
-    for moment in range(1, 100):
+    for moment in range(1, 100):  # 18 of them until the data set is there, then it tidies up
         folder = copy(staged, tmp_path / str(moment))
         if not killed(folder, str(moment)):
             break
@@ -157,6 +157,7 @@ def test_new_files_add_shards_and_move_nobody(built, tmp_path):
     assert stored(folder) == after
 
 
+@pytest.mark.slow
 def test_killed_while_it_adds_files(built, tmp_path):
     """Before and after the folders change places; then with still more files."""
     grown = copy(built, tmp_path / "grown")
