@@ -155,17 +155,15 @@ def _uncompressed(dataset: pydicom.Dataset, count: int, syntax) -> Iterator[np.n
 
 
 def _encoded(dataset: pydicom.Dataset, count: int) -> Iterator[bytes]:
-    """One code stream a frame, of the header's size, whatever table of offsets the file has."""
+    """One code stream a frame, of the header's size, whatever table of offsets the file has.
+
+    With a fragment for each frame, which an Extended Offset Table requires, none is needed.
+    """
     buffer, size = io.BytesIO(dataset.PixelData), (dataset.Rows, dataset.Columns)
     parse_basic_offsets(buffer)  # moves to the first fragment
     frames = list(generate_fragments(buffer))
-    if len(frames) != count:  # else a table, which may be wrong, is of no use
-        table = dataset.get("ExtendedOffsetTable"), dataset.get("ExtendedOffsetTableLengths")
-        frames = generate_frames(
-            dataset.PixelData,
-            number_of_frames=count,
-            extended_offsets=table if all(table) else None,
-        )
+    if len(frames) != count:
+        frames = generate_frames(dataset.PixelData, number_of_frames=count)
     for data in frames:
         _check_size(size, coded_size(data))
         yield data

@@ -78,7 +78,7 @@ def test_contrast_by_its_sequence(path):
     assert dicom.read(path).mode == "contrast"
 
 
-def trace(columns, height=96):
+def trace(columns, height):
     """Doppler envelopes, or M-mode without sharp edges: [height, columns] uint8."""
     rng = np.random.default_rng(0)
     x, y = np.arange(columns), np.arange(height)[:, None]
@@ -88,7 +88,7 @@ def trace(columns, height=96):
 
 def scrolling(speed, top, height, width=200, frames=30):
     """A black screen with a trace in `height` rows that moves left by `speed` pixels a frame."""
-    strip = trace(width + speed * frames)[:height]
+    strip = trace(width + speed * frames, height)
     screen = np.zeros((frames, 160, width + 40), np.uint8)
     for t, frame in enumerate(screen):
         frame[top : top + height, 20 : 20 + width] = strip[:, t * speed : t * speed + width]
@@ -103,7 +103,7 @@ def test_a_trace_that_scrolls(speed, mirrored):
 
 
 def test_what_does_not_scroll():
-    ecg = scrolling(3, top=140, height=18)
+    ecg = scrolling(3, top=140, height=18)  # one band of the eight
     assert not modes.scrolls(ecg)
     assert not modes.scrolls(fan_screen(1).frames)
     assert not modes.scrolls(np.maximum(ecg[:16, :, :200], fan_screen(1).frames[:, :160, :200]))
