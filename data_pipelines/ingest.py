@@ -26,7 +26,7 @@ remembers what was done, by salted hashes."""
 
 def main(argv: Sequence[str]) -> int:
     """The command."""
-    from data_pipelines import datasets, ingest_report
+    from data_pipelines import datasets
 
     parser = argparse.ArgumentParser(
         "echofm ingest", description=__doc__, epilog=EXAMPLE,
@@ -62,6 +62,8 @@ def main(argv: Sequence[str]) -> int:
     add("--json", action="store_true", help="figures as JSON on the last line")  # fmt: skip
     args = parser.parse_args(argv)
     summary = ingest(args)
+    from data_pipelines import ingest_report
+
     ingest_report.print_summary(summary)
     if args.json:
         print(json.dumps(summary))
@@ -140,7 +142,10 @@ def check(args: argparse.Namespace) -> None:
     if args.workers < 1:
         raise InputError(f"--workers {args.workers}: at least one process must work")
     if args.beam_options and args.runner != "beam":
-        raise InputError(f"{args.beam_options[0]}: options of Beam need --runner beam")
+        raise InputError(
+            "there are arguments without an option: quote a glob pattern; those of Beam need "
+            "--runner beam"
+        )
     if args.dataset and args.labels:
         raise InputError("--labels: a named data set brings its own; leave one of both out")
     begun = (journal.journal_folder(args.data_dir) / "settings.json").exists()

@@ -2,10 +2,10 @@
 
 import argparse
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from data_pipelines import labels, readers
-from data_pipelines.labels import Label
+if TYPE_CHECKING:  # the command line needs this module, and nothing that takes a second to import
+    from data_pipelines.labels import Label
 
 
 class Source(NamedTuple):
@@ -13,7 +13,7 @@ class Source(NamedTuple):
 
     root: Path  # the folder that they share
     files: list[Path]  # sorted
-    labels: dict[str, Label]  # by path below `root`
+    labels: "dict[str, Label]"  # by path below `root`
     precropped: bool  # frames hold nothing but the inside of the sector
 
 
@@ -27,6 +27,8 @@ def find(args: argparse.Namespace) -> Source:
         from data_pipelines.datasets import open_dataset
 
         return open_dataset(args.dataset, Path(args.source))
+    from data_pipelines import labels, readers
+
     root, files = readers.find_files(args.source)
     label_file = args.labels or root / "labels.jsonl"
     known = labels.read_labels(label_file) if args.labels or label_file.is_file() else {}
