@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines import mixture, shards
@@ -125,7 +126,7 @@ class _OpenPart:
     def _parse(self, shard: int, number: int) -> tf_example_pb2.Example:
         return tf_example_pb2.Example.FromString(self._reader(shard).read([number])[0])
 
-    def _reader(self, shard: int) -> "shards.ArrayRecordReader":
+    def _reader(self, shard: int) -> ArrayRecordReader:
         reader = self.readers[shard]
         if reader is None:
             with self._lock:  # else every thread opens it
@@ -134,8 +135,8 @@ class _OpenPart:
         return reader
 
 
-def open_shard(path: Path) -> "shards.ArrayRecordReader":
+def open_shard(path: Path) -> ArrayRecordReader:
     """A reader for records in any order, as `ArrayRecordDataSource` sets it."""
-    return shards.ArrayRecordReader(
+    return ArrayRecordReader(
         str(path), options="readahead_buffer_size:0", file_reader_buffer_size=32768
     )

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines import shards
@@ -42,7 +43,7 @@ def _index(data_dir: str, split: str) -> dict[str, np.ndarray]:
     log.warning("looking for views and modes in split '%s': once, it reads all of it", split)
     rows = []
     for file, count in files:
-        reader = shards.ArrayRecordReader(str(file))
+        reader = ArrayRecordReader(str(file))
         rows += [_view_and_mode(reader, number) for number in range(count)]
     view, mode = np.array(rows).T
     half = path.with_name(f".{path.name}.{os.getpid()}")
@@ -53,7 +54,7 @@ def _index(data_dir: str, split: str) -> dict[str, np.ndarray]:
     return {"view": view, "mode": mode}
 
 
-def _view_and_mode(reader: "shards.ArrayRecordReader", number: int) -> tuple[str, str]:
+def _view_and_mode(reader: ArrayRecordReader, number: int) -> tuple[str, str]:
     try:
         feature = tf_example_pb2.Example.FromString(reader.read([number])[0]).features.feature
         view, mode = (feature[key].bytes_list.value[0].decode() for key in ("view", "mode"))
