@@ -9,7 +9,7 @@ import pytest
 from conftest import SAMPLES
 from scipy import ndimage
 
-from data_pipelines import readers, sector
+from data_pipelines import fan, readers, sector
 from data_pipelines.clean import to_grey
 from data_pipelines.clip import Rejected
 
@@ -48,7 +48,7 @@ def fan_screen(seed, count=16, height=200, width=260):
     if seed % 3:
         depth = min(depth, 0.97 * room / np.sin(half))
     geometry = (*apex, -half, half, max(top - apex[1], 2), depth)
-    truth = sector.fan_mask(np.array(geometry), height, width)
+    truth = fan.fan_mask(np.array(geometry), height, width)
     tissue = speckle(rng, count, height, width)
     y, x = np.mgrid[:height, :width]
     for _ in range(rng.integers(1, 4)):  # cavities, nearly black, that beat
@@ -97,7 +97,7 @@ def test_fans(seed):
 
 def test_a_masked_triangle_of_112_pixels_is_a_fan():
     rng = np.random.default_rng(1)
-    truth = sector.fan_mask(np.array([56, -6, -0.78, 0.78, 0, 116]), 112, 112)
+    truth = fan.fan_mask(np.array([56, -6, -0.78, 0.78, 0, 116]), 112, 112)
     frames = np.where(truth, np.clip(speckle(rng, 16, 112, 112), 1, 255), 0).astype(np.uint8)
     found = sector.find_sector(frames)
     assert (found.mask & truth).sum() > 0.97 * truth.sum()
