@@ -5,8 +5,8 @@ import dataclasses
 import cv2
 import numpy as np
 
-from data_pipelines.clip import Clip
-from data_pipelines.sector import find_sector
+from data_pipelines.clip import Clip, Rejected
+from data_pipelines.sector import Sector, cropped_sector, find_sectors
 
 COLOURED = 40  # grey levels between a pixel's strongest and weakest channel
 DOPPLER = 0.01  # share of the sector that is coloured, in a median frame, in colour Doppler
@@ -31,16 +31,22 @@ class Cleaned:
         return np.float32(np.multiply(recorded, max(height, width) / len(self.sector)))
 
 
-def clean(clip: Clip, *, size: int, colour: bool) -> Cleaned:
+def clean(clip: Clip, *, size: int, colour: bool, precropped: bool = False) -> Cleaned:
     """Find the sector, blank everything else, crop, pad to a square, resize once.
 
+    `precropped`: the owner vouches that nothing but the image is in the picture.
+
     Raises:
-      Rejected: no sector could be verified, or the clip is a trace.
+      Rejected: no sector could be verified, two sectors show different things, or the clip is a
+        trace.
     """
     cv2.setNumThreads(1)
     grey = to_grey(clip.frames)
-    mask = find_sector(grey).mask
-    mode = clip.mode or ("colour_doppler" if coloured(clip.frames, mask) else "b_mode")
+    if precropped:
+        mask, mode = cropped_sector(grey), clip.mode
+    else:
+        mask, mode = one_sector(find_sectors(grey), clip)
+    mode = mode or ("colour_doppler" if coloured(clip.frames, mask) else "b_mode")
     source = clip.frames if colour else grey
     if colour and source.ndim == 3:
         source = np.repeat(source[..., None], 3, -1)  # [T, H, W, 3]
@@ -57,6 +63,21 @@ def clean(clip: Clip, *, size: int, colour: bool) -> Cleaned:
         frames[i] = fit_square(cut, size)
         frames[i][beyond] = 0
     return Cleaned(frames=frames, sector=sector, mode=mode, box=box)
+
+
+def one_sector(sectors: list[Sector], clip: Clip) -> tuple[np.ndarray, str]:
+    """The sector to keep, [H, W] bool, and its mode, empty if unknown.
+
+    Of a split screen that shows the same plane with and without flow, the plain image; anything
+    else beside a second image (two planes, a comparison) would be two clips in one record.
+    """
+    if len(sectors) == 1:
+        return sectors[0].mask, clip.mode
+    plain = [sector for sector in sectors if not coloured(clip.frames, sector.mask)]
+    if len(sectors) != 2 or len(plain) != 1 or not sectors[0].alike(sectors[1]):
+        raise Rejected("split_screen", f"{len(sectors)} images in one picture")
+    (other,) = (sector for sector in sectors if sector is not plain[0])
+    return plain[0].mask & ~other.mask, "b_mode"
 
 
 def to_grey(frames: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ REASONS = (
     "too_long",
     "m_mode_or_spectral",  # a trace instead of an image of the heart
     "no_sector",  # no ultrasound sector that could be verified
+    "split_screen",  # two images that are not one and the same
     "label_mismatch",  # labels.jsonl has another number of frames
     "failed",  # our fault: the report says in which module
 )

@@ -88,7 +88,7 @@ def with_overlays(frames, truth, rng):
 @pytest.mark.parametrize("seed", range(24))
 def test_fans(seed):
     screen = fan_screen(seed)
-    found = sector.find_sector(screen.frames)
+    (found,) = sector.find_sectors(screen.frames)
     kept = (found.mask & screen.truth).sum() / screen.truth.sum()
     assert kept >= 0.96
     far = ndimage.distance_transform_edt(~screen.truth) > 3
@@ -99,7 +99,7 @@ def test_a_masked_triangle_of_112_pixels_is_a_fan():
     rng = np.random.default_rng(1)
     truth = fan.fan_mask(np.array([56, -6, -0.78, 0.78, 0, 116]), 112, 112)
     frames = np.where(truth, np.clip(speckle(rng, 16, 112, 112), 1, 255), 0).astype(np.uint8)
-    found = sector.find_sector(frames)
+    (found,) = sector.find_sectors(frames)
     assert (found.mask & truth).sum() > 0.97 * truth.sum()
     assert (found.mask & ~truth).sum() < 0.02 * truth.sum()
 
@@ -163,7 +163,7 @@ def test_a_screen_that_moves_all_over_never_shows_its_text(make):
     """Recordings whose whole screen varies: refused, or cut to the sector all the same."""
     truth = fan_screen(1).truth
     try:
-        found = sector.find_sector(make())
+        (found,) = sector.find_sectors(make())
     except Rejected as rejected:
         assert rejected.reason == "no_sector"
     else:
@@ -183,7 +183,7 @@ def test_a_screen_that_moves_all_over_never_shows_its_text(make):
 )
 def test_what_is_no_image_of_a_heart_is_refused(make, reason):
     with pytest.raises(Rejected) as caught:
-        sector.find_sector(make())
+        sector.find_sectors(make())
     assert caught.value.reason == reason
 
 
@@ -196,7 +196,7 @@ def test_what_is_no_image_of_a_heart_is_refused(make, reason):
 )  # fmt: skip
 def test_real_sectors_hold_what_moves_and_no_banner(name):
     grey = to_grey(readers.read(SAMPLES / name).frames)
-    found = sector.find_sector(grey)
+    (found,) = sector.find_sectors(grey)
     moving = cv2.blur(grey.std(0), (9, 9)) > 12  # tissue; text flickers less
     labels, _ = ndimage.label(moving)
     heart = labels == np.argmax(np.bincount(labels[labels > 0]))
@@ -211,5 +211,5 @@ def test_a_linear_probe_with_burned_in_identity_is_refused(tmp_path):
         archive.extractall(tmp_path)
     (file,) = tmp_path.rglob("*.dcm")
     with pytest.raises(Rejected) as caught:
-        sector.find_sector(to_grey(readers.read(file).frames))
+        sector.find_sectors(to_grey(readers.read(file).frames))
     assert caught.value.reason == "no_sector"
