@@ -15,6 +15,7 @@ DARK = 0.5  # what a still pixel inside the fan costs, an active one being worth
 EDGE = 0.3  # share of active pixels that a line of the sector's edge must have
 OPENING = 18, 150  # degrees
 EDGES_TRIED = 5  # straight pieces of the outline on each side
+SYMMETRY, STEERED = 0.02, np.radians(10)  # what a steered fan must gain; from where it is one
 STEP = 4.0  # pixels, of the first simplex
 EVALUATIONS = 220
 
@@ -43,11 +44,14 @@ def fit_fan(active: np.ndarray) -> np.ndarray | None:
     ranked = [sorted(some, key=lambda start: cost(start, pixels)) for some in (hulls, plain)]
     found = [descend(start, pixels) for start in (*ranked[0][:2], *ranked[1][:1])]
     best = min(found, key=lambda fan: cost(fan, pixels))
-    best = descend(best, pixels)  # a fresh simplex leaves a valley that the first got stuck in
+    # A fresh simplex leaves a valley that the first got stuck in.
+    best = descend(best, pixels, symmetry=0)
     return best if fits(best, active) else None
 
 
-def descend(start: np.ndarray, active: np.ndarray) -> np.ndarray:
+def descend(
+    start: np.ndarray, active: np.ndarray, symmetry: float = SYMMETRY
+) -> np.ndarray:
     """The fan of least cost near `start`.
 
     Searched in where its edges cross two rows and its arcs the middle: moving one of these moves
@@ -58,7 +62,7 @@ def descend(start: np.ndarray, active: np.ndarray) -> np.ndarray:
     first = to_crossings(start, heights)
     simplex = np.vstack([first, first + STEP * np.diag([1, -1, 1, -1, 1, 1])])
     found = optimize.minimize(
-        lambda crossings: cost(from_crossings(crossings, heights), active), first,
+        lambda crossings: cost(from_crossings(crossings, heights), active, symmetry), first,
         method="Nelder-Mead",
         options={"maxfev": EVALUATIONS, "xatol": 0.05, "fatol": 1.0, "initial_simplex": simplex},
     )  # fmt: skip
@@ -97,7 +101,7 @@ def fits(geometry: np.ndarray, active: np.ndarray) -> bool:
     return around.mean() >= 0.05 and (active & around).sum() <= 0.3 * around.sum()
 
 
-def cost(geometry: np.ndarray, active: np.ndarray) -> float:
+def cost(geometry: np.ndarray, active: np.ndarray, symmetry: float = SYMMETRY) -> float:
     """Still pixels inside, at their price, minus active ones; drawn, for this runs often."""
     x, y, left, right, near, far = geometry
     if not (right - left > 0.1 and far - near > 2 and right < 1.5 and left > -1.5):
@@ -112,7 +116,9 @@ def cost(geometry: np.ndarray, active: np.ndarray) -> float:
     cv2.fillPoly(drawn, [np.rint(outline * 16).astype(np.int32)], 1, cv2.LINE_8, 4)
     inside = cv2.countNonZero(drawn)
     common = cv2.countNonZero(cv2.bitwise_and(drawn, active))
-    return DARK * (inside - common) - common
+    found = cv2.countNonZero(active)
+    steered = min(abs(left + right) / STEERED, 1.0)
+    return DARK * (inside - common) - common + symmetry * steered * found
 
 
 def starts(active: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -158,7 +164,7 @@ def between(left: tuple, right: tuple, points: np.ndarray) -> np.ndarray | None:
     return np.array([*apex, a, b, radius.min(), np.percentile(radius, 98)])
 
 
-def refine(geometry: np.ndarray, active: np.ndarray, others: np.ndarray) -> np.ndarray:
+def refine(geometry: np.ndarray, active: np.ndarray) -> np.ndarray:
     """Move each edge out or in to where the active pixels end."""
     result = geometry.copy()
     angle, radius = polar(geometry, *active.shape)
@@ -171,7 +177,7 @@ def refine(geometry: np.ndarray, active: np.ndarray, others: np.ndarray) -> np.n
     core = np.abs(angle - middle) < 0.85 * half
     result[5] = edge(radius, active, core, far, 6.0)
     # Between the transducer and the first echo lies blood or gel: near is the first echo of all.
-    echoes = radius[core & (others | active)]
+    echoes = radius[core & active]
     result[4] = max(float(np.percentile(echoes, 0.5)) - 1.0, 0.0) if len(echoes) else near
     return result
 

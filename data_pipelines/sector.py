@@ -16,6 +16,7 @@ from data_pipelines.fan import fan_mask, fit_fan, refine
 
 FRAMES, SIDE = 24, 160  # the search looks at so many frames, reduced to so many pixels
 STILL, FLICKER = 1.0, 0.6  # grey levels: a still screen's deviation at most, tissue's above it
+SCREEN = 0.02  # how much of its brightness a codec makes a still pixel vary
 BLACK = 12  # grey levels that compression leaves of black, after a 3×3 average
 
 
@@ -51,7 +52,7 @@ def find_sectors(frames: np.ndarray) -> list[Sector]:
         raise Rejected("no_sector", "too little of the picture moves")
     if (active & written_once(small)).sum() > 0.25 * active.sum():
         raise Rejected("m_mode_or_spectral", "a trace that a cursor writes")
-    fans = [refine(fan, part, active) for part, fan in fit_parts(active)]
+    fans = [refine(fan, part) for part, fan in fit_parts(active)]
     if not fans:
         refuse_scrolling(frames, scale)
         raise Rejected("no_sector", "what moves is no fan with a still screen around it")
@@ -113,7 +114,7 @@ def cropped_sector(frames: np.ndarray) -> np.ndarray:
     fan = fit_fan(small)
     if fan is None:
         return bright
-    return at_scale(refine(fan, small, small), 1 / scale, height, width).mask
+    return at_scale(refine(fan, small), 1 / scale, height, width).mask
 
 
 def reduced(frames: np.ndarray, scale: float) -> np.ndarray:
@@ -126,11 +127,13 @@ def activity(small: np.ndarray) -> np.ndarray:
     """[T, h, w] → where anything flickers, [h, w] bool.
 
     Inside a sector speckle varies even where the image is nearly black; around it the screen is
-    still, but for text that compression makes flicker, and that is too thin to survive opening.
+    still, but for text that compression makes flicker: little for its brightness, and too thin to
+    survive opening.
     """
     deviation = cv2.blur(small.std(0), (3, 3))
     still = min(float(np.percentile(deviation, 20)), STILL)
-    opened = ndimage.binary_opening(deviation > still + FLICKER, np.ones((3, 3)), iterations=2)
+    least = still + FLICKER + SCREEN * cv2.blur(small.mean(0), (3, 3))
+    opened = ndimage.binary_opening(deviation > least, np.ones((3, 3)), iterations=2)
     # Away from the picture's border: blurring widened what moves by a pixel.
     return ndimage.binary_erosion(opened, np.ones((3, 3)), border_value=1)
 
