@@ -104,10 +104,15 @@ def coloured(frames: np.ndarray, mask: np.ndarray) -> bool:
     """Whether flow is shown inside the sector; buttons and banners around it do not count."""
     if frames.ndim == 3:
         return False
-    some = np.linspace(0, len(frames) - 1, SAMPLES).astype(int)
-    pixels = frames[some, ::2, ::2][:, mask[::2, ::2]]  # [SAMPLES, n, 3]
-    spread = pixels.max(-1) - pixels.min(-1)
-    return bool(np.median((spread > COLOURED).mean(-1)) > DOPPLER)
+    small = np.ascontiguousarray(mask[::2, ::2]).view(np.uint8)
+    shares = []
+    for i in np.linspace(0, len(frames) - 1, SAMPLES).astype(int):
+        red, green, blue = cv2.split(np.ascontiguousarray(frames[i, ::2, ::2]))
+        strongest = cv2.max(cv2.max(red, green), blue)
+        spread = cv2.subtract(strongest, cv2.min(cv2.min(red, green), blue))
+        _, shown = cv2.threshold(spread, COLOURED, 1, cv2.THRESH_BINARY)
+        shares.append(cv2.countNonZero(cv2.bitwise_and(shown, small)))
+    return bool(np.median(shares) > DOPPLER * cv2.countNonZero(small))
 
 
 def fit_square(image: np.ndarray, size: int, method: int | None = None) -> np.ndarray:

@@ -12,13 +12,15 @@ LAST, FRAMES = 96, 24  # of the last so many frames, so many are looked at
 FEWEST = 8  # frames: in fewer, nothing moves enough
 MOVING = 0.8  # share of the sector that is not marks, or all of it is still
 NEAR = 0.3  # share of the sector's rows, from above, where still reverberation looks like graphics
-RARE = 98.5  # percentile of persistence among tissue
+RARE = 97.5  # percentile of persistence among tissue
 LEAST = 0.4  # persistence of anything drawn
 MARK = 5.0  # persistence of crisp graphics, through all frames
 SPREAD = 10.0  # grey levels that a still pixel's contrast may vary
 TALL = 0.25  # share of the sector's rows: more than a trace has
 WIDE, JUMP = 0.4, 0.011  # of the sector's width and height: tissue is narrower, or leaps farther
-EVIDENCE = 0.7  # phantoms without a trace reach 0.58, with one 0.8 to 2.5
+# How far above rare tissue to look, and what to link there: rows and columns, in widths of a line.
+LEVELS = {4.0: (2, 2), 2.0: (1, 1), 1.0: (0, 1)}
+EVIDENCE = 1.0  # phantoms and samples reach 0.92 without a trace, from 1.07 to 19 with one
 SPIKES = 0.012  # of the sector's height: lines and arcs are smoother
 
 
@@ -33,12 +35,12 @@ def cut_graphics(frames: np.ndarray, sector: np.ndarray) -> tuple[np.ndarray, bo
     rows, columns = np.flatnonzero(sector.any(1)), np.flatnonzero(sector.any(0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     inside = sector[box]
-    thin, reach = thin_structures(frames[-LAST:], box)
-    marks = (persistence(thin, len(thin)) > MARK).astype(np.uint8)
-    left = inside & ~cv2.dilate(marks, np.ones((reach, reach))).astype(bool)
+    bright, thin, reach = thin_structures(frames[-LAST:], box)
+    marks = (persistence(bright, thin, len(thin)) > MARK).astype(np.uint8)
+    left = inside & ~cv2.dilate(marks, np.ones((5, 5))).astype(bool)
     if left.sum() < MOVING * inside.sum():  # the picture is still, or nearly
         return sector, False
-    band = find_trace(persistence(thin, max(len(thin) // 2, 2)), inside, reach)
+    band = find_trace(persistence(bright, thin, len(thin) // 2), inside, reach)
     if band is not None:
         left[band] = False
     result = np.zeros_like(sector)
@@ -46,26 +48,34 @@ def cut_graphics(frames: np.ndarray, sector: np.ndarray) -> tuple[np.ndarray, bo
     return result, band is not None
 
 
-def thin_structures(frames: np.ndarray, box: tuple[slice, slice]) -> tuple[np.ndarray, int]:
-    """How much brighter than all around it each pixel is, [n, h, w] uint8, if that is thin.
+def thin_structures(
+    frames: np.ndarray, box: tuple[slice, slice]
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Brightness of some frames' box, and by how much it exceeds all around where that is thin.
 
-    Also the side in pixels of the square that would be too thick. Colours count by their
-    strongest channel: a green trace is bright.
+    Both [n, h, w] uint8; and the side in pixels of the square that is no longer thin. Colours
+    count by their strongest channel: a green trace is bright.
     """
     chosen = np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))
     side = 2 * round((box[0].stop - box[0].start) / 120) + 3
     kernel = np.ones((side, side), np.uint8)
-    images = (np.ascontiguousarray(frames[(i, *box)]) for i in chosen)
-    bright = (cv2.max(cv2.max(*cv2.split(i)[:2]), cv2.split(i)[2]) if i.ndim == 3 else i
-              for i in images)  # fmt: skip
-    return np.stack([cv2.morphologyEx(i, cv2.MORPH_TOPHAT, kernel) for i in bright]), side
+    images = np.stack([strongest(frames[(i, *box)]) for i in chosen])
+    return images, np.stack([cv2.morphologyEx(i, cv2.MORPH_TOPHAT, kernel) for i in images]), side
 
 
-def persistence(thin: np.ndarray, count: int) -> np.ndarray:
-    """[h, w]: the least contrast in `count` frames on end, over its range there; the best of all."""
-    low, high = running(np.minimum, thin, count), running(np.maximum, thin, count)
-    low = low.astype(np.float32)
-    return np.where(low >= SPREAD, low / (high - low + SPREAD), 0).max(0)
+def strongest(image: np.ndarray) -> np.ndarray:
+    """[h, w(, 3)] → [h, w]: the strongest channel of each pixel."""
+    if image.ndim == 2:
+        return image
+    red, green, blue = cv2.split(np.ascontiguousarray(image))
+    return cv2.max(cv2.max(red, green), blue)
+
+
+def persistence(bright: np.ndarray, thin: np.ndarray, count: int) -> np.ndarray:
+    """[h, w]: least contrast of `count` frames on end over its brightness' range; best of all."""
+    low = running(np.minimum, thin, count).astype(np.float32)
+    ranges = running(np.maximum, bright, count) - running(np.minimum, bright, count)
+    return np.where(low >= SPREAD, low / (ranges + SPREAD), 0).max(0)
 
 
 def running(extreme: np.ufunc, stack: np.ndarray, count: int) -> np.ndarray:
@@ -90,37 +100,55 @@ def find_trace(persistent: np.ndarray, inside: np.ndarray, reach: int) -> slice 
     if not len(among):
         return None
     rare = max(float(np.percentile(among, RARE)), LEAST)
-    drawn = ((persistent > rare) & (deep > 0)).astype(np.uint8)
-    linked = cv2.dilate(drawn, np.ones((3, 2 * reach + 1), np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(linked)
-    top, bottom = height, 0
-    for part in range(1, count):
-        if stats[part, cv2.CC_STAT_WIDTH] < WIDE * width / 4:
-            continue
-        y, x = np.nonzero((labels == part) & (drawn > 0))
-        if is_trace(x, y, persistent[y, x] / rare, height, width, reach):
-            top, bottom = min(top, y.min()), max(bottom, y.max())
-    if top > bottom:
-        return None
-    margin = reach // 2 + (bottom - top) // 8
-    return slice(max(top - margin, 0), bottom + margin + 1)
+    strength = np.where(deep > 0, persistent / rare, 0)
+    for least, (up, along) in LEVELS.items():
+        drawn = strength > least
+        reached = np.ones((up * reach + 3, 2 * along * reach + 1), np.uint8)
+        linked = cv2.dilate(drawn.astype(np.uint8), reached)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(linked)
+        traces, others = [], np.zeros((height, width), np.uint8)
+        for part in range(1, count):
+            if stats[part, cv2.CC_STAT_WIDTH] < WIDE * width / 4:
+                continue
+            y, x = np.nonzero((labels == part) & drawn)
+            persistent_for, spikes = evidence(x, y, strength[y, x], height, width)
+            if persistent_for < EVIDENCE:
+                continue
+            if np.ptp(y) <= TALL * height and spikes > max(3.0, SPIKES * height):
+                traces.append(y)
+            else:
+                others[y, x] = 1
+        if traces:
+            rows = np.concatenate(traces)
+            if least > 1:  # where tissue is rare, spikes that a gap parts from their baseline too
+                drawn &= (others == 0) & (stats[:, cv2.CC_STAT_AREA] > 3 * reached.size)[labels]
+                near = np.flatnonzero(drawn.any(1))
+                apart = np.maximum(rows.min() - near, near - rows.max())
+                rows = np.concatenate([rows, near[apart < TALL / 2 * height]])
+            margin = reach // 2 + np.ptp(rows) // 8
+            return slice(max(rows.min() - margin, 0), rows.max() + margin + 1)
+        strength[cv2.dilate(others, np.ones((2 * reach, 2 * reach))) > 0] = 0
+    return None
 
 
-def is_trace(
-    x: np.ndarray, y: np.ndarray, strength: np.ndarray, height: int, width: int, reach: int
-) -> bool:
-    """Whether pixels (x, y), `strength` times as persistent as rare tissue, are a trace."""
+def evidence(
+    x: np.ndarray, y: np.ndarray, strength: np.ndarray, height: int, width: int
+) -> tuple[float, float]:
+    """How much the pixels (x, y) are a drawn curve, and by how many rows it departs from an arc.
+
+    `strength` is how many times as persistent as rare tissue each is; tissue is weak, narrow, has
+    gaps, or leaps.
+    """
     extent = np.ptp(x) + 1
     columns, first, counts = np.unique(x, return_inverse=True, return_counts=True)
-    if np.ptp(y) > TALL * height or len(columns) < 3 or np.median(counts) > 0.6 * reach:
-        return False
+    if len(columns) < 3:
+        return 0.0, 0.0
     best = np.zeros(len(columns))
     np.maximum.at(best, first, strength)
     middle = np.bincount(first, y) / counts
     across = (columns - columns.mean()) / extent
     uneven = middle - np.polyval(np.polyfit(across, middle, 2), across)
-    spikes = np.ptp(np.percentile(uneven, (2, 98)))
-    jumps = np.percentile(np.abs(np.diff(middle)), 80) / (JUMP * height)
+    jumps = np.percentile(np.abs(np.diff(middle)), 80) / max(JUMP * height, 3.0)
     gapless, wide = len(columns) / extent, min(extent / (WIDE * width), 1.0)
-    evidence = np.median(best) * gapless * wide / (1 + jumps)
-    return bool(evidence > EVIDENCE and spikes > max(3.0, SPIKES * height))
+    drawn = np.median(best) * gapless * wide / (1 + jumps)
+    return float(drawn), float(np.ptp(np.percentile(uneven, (2, 98))))

@@ -105,7 +105,8 @@ def cropped_sector(frames: np.ndarray) -> np.ndarray:
       Rejected: all is black.
     """
     peak = np.max([cv2.blur(frame, (3, 3)) for frame in frames], 0)
-    bright = largest_part(peak > BLACK)
+    bright = ndimage.binary_erosion(peak > BLACK, np.ones((3, 3)), border_value=1)  # as blurred
+    bright = largest_part(bright)
     if bright.mean() < 0.03:
         raise Rejected("no_sector", "the picture is black")
     height, width = bright.shape
