@@ -18,9 +18,10 @@ MARK = 5.0  # persistence of crisp graphics, through all frames
 SPREAD = 10.0  # grey levels that a still pixel's contrast may vary
 TALL = 0.25  # share of the sector's rows: more than a trace has
 WIDE, JUMP = 0.4, 0.011  # of the sector's width and height: tissue is narrower, or leaps farther
+BRIEF = 3.0  # how far above rare tissue what lasts for a quarter must be
 # How far above rare tissue to look, and what to link there: rows and columns, in widths of a line.
-LEVELS = {4.0: (2, 2), 2.0: (1, 1), 1.0: (0, 1)}
-EVIDENCE = 1.0  # phantoms and samples reach 0.92 without a trace, from 1.07 to 19 with one
+LEVELS = ((BRIEF, 2, 2), (4.0, 2, 2), (2.0, 1, 1), (1.0, 0, 1))
+EVIDENCE = 1.0  # phantoms and samples reach 0.92 without a trace, from 1.07 to 22 with one
 SPIKES = 0.012  # of the sector's height: lines and arcs are smoother
 
 
@@ -40,7 +41,8 @@ def cut_graphics(frames: np.ndarray, sector: np.ndarray) -> tuple[np.ndarray, bo
     left = inside & ~cv2.dilate(marks, np.ones((5, 5))).astype(bool)
     if left.sum() < MOVING * inside.sum():  # the picture is still, or nearly
         return sector, False
-    band = find_trace(persistence(bright, thin, len(thin) // 2), inside, reach)
+    lasting, brief = (persistence(bright, thin, len(thin) // part) for part in (2, 4))
+    band = find_trace(lasting, brief, inside, reach)
     if band is not None:
         left[band] = False
     result = np.zeros_like(sector)
@@ -87,8 +89,12 @@ def running(extreme: np.ufunc, stack: np.ndarray, count: int) -> np.ndarray:
     return extreme(stack[:-rest], stack[rest:]) if rest else stack
 
 
-def find_trace(persistent: np.ndarray, inside: np.ndarray, reach: int) -> slice | None:
+def find_trace(
+    persistent: np.ndarray, brief: np.ndarray, inside: np.ndarray, reach: int
+) -> slice | None:
     """The rows of an ECG trace in [h, w] persistence, or None.
+
+    Found in what lasts for half the frames; what lasts for a quarter, `brief`, may belong to it.
 
     A trace is wider than high, runs on without a gap, and is uneven: lines, arcs and the outline
     of a colour box are smooth, and tell no phase.
@@ -100,8 +106,9 @@ def find_trace(persistent: np.ndarray, inside: np.ndarray, reach: int) -> slice 
     if not len(among):
         return None
     rare = max(float(np.percentile(among, RARE)), LEAST)
-    strength = np.where(deep > 0, persistent / rare, 0)
-    for least, (up, along) in LEVELS.items():
+    lasting = np.where(deep > 0, persistent / rare, 0)
+    brief = np.where(deep > 0, brief / (2 * rare), 0)  # tissue lasts a quarter twice as often
+    for strength, (least, up, along) in zip((brief, *3 * [lasting]), LEVELS, strict=True):
         drawn = strength > least
         reached = np.ones((up * reach + 3, 2 * along * reach + 1), np.uint8)
         linked = cv2.dilate(drawn.astype(np.uint8), reached)
@@ -111,24 +118,32 @@ def find_trace(persistent: np.ndarray, inside: np.ndarray, reach: int) -> slice 
             if stats[part, cv2.CC_STAT_WIDTH] < WIDE * width / 4:
                 continue
             y, x = np.nonzero((labels == part) & drawn)
-            persistent_for, spikes = evidence(x, y, strength[y, x], height, width)
-            if persistent_for < EVIDENCE:
+            drawing, spikes = evidence(x, y, strength[y, x], height, width)
+            if drawing < EVIDENCE:
                 continue
             if np.ptp(y) <= TALL * height and spikes > max(3.0, SPIKES * height):
                 traces.append(y)
             else:
                 others[y, x] = 1
         if traces:
-            rows = np.concatenate(traces)
-            if least > 1:  # where tissue is rare, spikes that a gap parts from their baseline too
-                drawn &= (others == 0) & (stats[:, cv2.CC_STAT_AREA] > 3 * reached.size)[labels]
-                near = np.flatnonzero(drawn.any(1))
-                apart = np.maximum(rows.min() - near, near - rows.max())
-                rows = np.concatenate([rows, near[apart < TALL / 2 * height]])
-            margin = reach // 2 + np.ptp(rows) // 8
-            return slice(max(rows.min() - margin, 0), rows.max() + margin + 1)
-        strength[cv2.dilate(others, np.ones((2 * reach, 2 * reach))) > 0] = 0
+            level = max(0.25 * np.median(strength[drawn & (others == 0)]), BRIEF)
+            return rows_of(np.concatenate(traces), (brief > level) & (others == 0), reach)
+        gone = cv2.dilate(others, np.ones((2 * reach, 2 * reach))) > 0
+        lasting[gone] = brief[gone] = 0
     return None
+
+
+def rows_of(rows: np.ndarray, bright: np.ndarray, reach: int) -> slice:
+    """A trace's rows and a margin, with those of what is as `bright`, [h, w] bool, near it.
+
+    For a spike that was written late, or that a gap parts from its baseline, is not among `rows`.
+    """
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(bright.astype(np.uint8))
+    near = np.flatnonzero((bright & (stats[:, cv2.CC_STAT_AREA] > reach)[labels]).any(1))
+    apart = np.maximum(rows.min() - near, near - rows.max())
+    rows = np.concatenate([rows, near[apart < TALL / 2 * len(bright)]])
+    margin = reach // 2 + np.ptp(rows) // 8
+    return slice(max(rows.min() - margin, 0), rows.max() + margin + 1)
 
 
 def evidence(

@@ -55,9 +55,7 @@ def fit_fan(active: np.ndarray) -> np.ndarray | None:
     return best if fits(best, active) else None
 
 
-def descend(
-    start: np.ndarray, active: np.ndarray, symmetry: float = SYMMETRY
-) -> np.ndarray:
+def descend(start: np.ndarray, active: np.ndarray, symmetry: float = SYMMETRY) -> np.ndarray:
     """The fan of least cost near `start`.
 
     Searched in where its edges cross two rows and its arcs the middle: moving one of these moves
@@ -129,7 +127,7 @@ def cost(geometry: np.ndarray, active: np.ndarray, symmetry: float = SYMMETRY) -
 
 def starts(active: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """First guesses: with any two straight pieces of the outline as edges, and plain fans."""
-    height, width = active.shape
+    width = active.shape[1]
     contours, _ = cv2.findContours(active, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outline = max(contours, key=cv2.contourArea)
     hull = cv2.convexHull(outline)

@@ -36,9 +36,7 @@ def identity(study: int, seed: int) -> dict[str, str]:
     }
 
 
-def screen(
-    clip: PhantomClip, person: dict[str, str], baseline: float | None = None
-) -> np.ndarray:
+def screen(clip: PhantomClip, person: dict[str, str], baseline: float | None = None) -> np.ndarray:
     """The clip with banner, ruler, logo, ECG and frame counter around the sector.
 
     Returns [T, H, W] uint8. Inside the sector nothing is changed, but where the ECG is asked to

@@ -95,6 +95,43 @@ def test_fans(seed):
     assert not (found.mask & screen.overlay & far).any()
 
 
+def degrees(*angles):
+    return tuple(np.radians(angles))
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        (150, 30, *degrees(-60, 62), 6, 110),  # wide
+        (150, 24, *degrees(-13, 13), 6, 150),  # narrow
+        (120, 26, *degrees(-10, 58), 6, 130),  # steered
+        (170, 26, *degrees(-62, 8), 6, 130),
+        (150, -40, *degrees(-30, 30), 80, 205),  # curved array, its apex outside
+        (150, 24, *degrees(-46, 46), 6, 250),  # cut off at three sides
+    ],
+)
+def test_fans_of_all_kinds(geometry):
+    rng = np.random.default_rng(7)
+    truth = fan.fan_mask(np.array(geometry), 200, 300)
+    frames = np.where(truth, np.clip(speckle(rng, 16, 200, 300), 2, 255), 0)
+    frames, overlay = with_overlays(frames, truth, rng)
+    (found,) = sector.find_sectors(frames.astype(np.uint8))
+    assert (found.mask & truth).sum() > 0.96 * truth.sum()
+    far = ndimage.distance_transform_edt(~truth) > 3
+    assert not (found.mask & overlay & far).any()
+
+
+def test_an_m_mode_strip_below_a_sector_is_refused():
+    frames = fan_screen(1).frames
+    strip = np.zeros((len(frames), 120, frames.shape[2]), np.uint8)
+    texture = np.clip(speckle(np.random.default_rng(8), 1, 120, frames.shape[2])[0], 20, 255)
+    for t, picture in enumerate(strip):
+        picture[:, : 16 * (t + 1)] = texture[:, : 16 * (t + 1)]
+    with pytest.raises(Rejected) as caught:
+        sector.find_sectors(np.concatenate([frames, strip], 1))
+    assert caught.value.reason == "m_mode_or_spectral"
+
+
 def test_a_masked_triangle_of_112_pixels_is_a_fan():
     rng = np.random.default_rng(1)
     truth = fan.fan_mask(np.array([56, -6, -0.78, 0.78, 0, 116]), 112, 112)
