@@ -75,9 +75,13 @@ def strongest(image: np.ndarray) -> np.ndarray:
 
 def persistence(bright: np.ndarray, thin: np.ndarray, count: int) -> np.ndarray:
     """[h, w]: least contrast of `count` frames on end over its brightness' range; best of all."""
-    low = running(np.minimum, thin, count).astype(np.float32)
+    low = running(np.minimum, thin, count)
+    some = low.max(0) >= SPREAD  # few pixels: divisions are dear
     ranges = running(np.maximum, bright, count) - running(np.minimum, bright, count)
-    return np.where(low >= SPREAD, low / (ranges + SPREAD), 0).max(0)
+    least = low[:, some].astype(np.float32)
+    result = np.zeros(some.shape, np.float32)
+    result[some] = np.where(least >= SPREAD, least / (ranges[:, some] + SPREAD), 0).max(0)
+    return result
 
 
 def running(extreme: np.ufunc, stack: np.ndarray, count: int) -> np.ndarray:
