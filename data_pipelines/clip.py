@@ -17,6 +17,7 @@ REASONS = (
     "too_long",
     "m_mode_or_spectral",  # a trace instead of an image of the heart
     "no_sector",  # no ultrasound sector that could be verified
+    "split_screen",  # two images that are not one and the same
     "changed",  # another file lay there before
     "label_mismatch",  # what its labels say does not fit it, or they say nothing of it
     "failed",  # our fault: the report says in which module

@@ -13,7 +13,7 @@ from echofm_jax.errors import InputError
 
 COLUMNS = (
     "file", "status", "reason", "detail", "split", "mode", "frames", "fps", "fps_source", "clip_id",
-    "patient_id",
+    "patient_id", "ecg_removed",
 )  # fmt: skip
 CHANGED = "the data set holds the file as it was: --overwrite takes it anew"
 LEFT_OUT = "left out by Beam, done afterwards"
@@ -51,7 +51,7 @@ def write_report(
             place(task, root), status, outcome.reason, "; ".join(notes),
             outcome.split, outcome.mode, outcome.frames or "",
             f"{outcome.fps:.3f}" if outcome.fps else "", outcome.fps_source, outcome.clip_id,
-            outcome.patient_id,
+            outcome.patient_id, "yes" if outcome.ecg_removed else "",
         ))  # fmt: skip
     write_table(path, COLUMNS, rows)
 

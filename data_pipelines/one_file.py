@@ -22,6 +22,7 @@ class Outcome(NamedTuple):
     patient_id: str = ""
     split: str = ""  # of shards.SPLITS; empty: not known yet
     simulated: bool = False
+    ecg_removed: bool = False
     sizes: tuple[int, ...] = ()  # bytes of its records
 
 
@@ -107,7 +108,8 @@ def make(task: Task) -> tuple[Outcome, list[bytes]]:
     outcome = Outcome(
         detail=clip.note, mode=cleaned.mode, frames=count, fps_source=source, split=label.split,
         fps=float((count - 1) / times[-1]) if times is not None and count > 1 else 0.0,
-        simulated=label.simulated, sizes=tuple(map(len, records)), **ids,
+        simulated=label.simulated, ecg_removed=cleaned.ecg_removed,
+        sizes=tuple(map(len, records)), **ids,
     )  # fmt: skip
     return outcome, records
 
