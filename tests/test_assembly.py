@@ -62,7 +62,8 @@ def add_files(folder: Path, numbers) -> None:
 
 
 def stored(folder: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in (folder / "data").rglob("*.array_record-*")}
+    place = shards.target_folder(folder / "data")
+    return {p.name: p.read_bytes() for p in place.glob("*.array_record-*")}
 
 
 def places(folder: Path) -> dict[str, str]:
