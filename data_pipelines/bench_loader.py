@@ -56,8 +56,8 @@ def bench_loader(
     `one_core` and `two_cores` (None on a machine with one) are the whole loader: random windows,
     decoding, masks, batches. Beside it, on one core: `decode_one_core`, the limit, windows decoded
     from records in memory; `npy_one_core`, windows of the same clips from memory-mapped files;
-    `source_one_core`, windows of raw files, each read whole, or None. A first round warms the page
-    cache and is not counted.
+    `source_one_core`, windows of raw files, each read whole, or None; both measured once. A first
+    round of the others warms the page cache and is not counted.
 
     `per_cpu_second` has the same as clips per second of processor time, which other users of the
     machine do not take away: it is to be trusted where `load_average` nears the cores. Its
@@ -83,16 +83,17 @@ def bench_loader(
         "masking": masking,
     }  # fmt: skip
     cores = sorted(os.sched_getaffinity(0))
-    settings = {"decode_one_core": (_decode, 1), "one_core": (_load, 1), "npy_one_core": (_npy, 1)}
+    settings = {"decode_one_core": (_decode, 1), "one_core": (_load, 1)}
     if len(cores) > 1:
         settings["two_cores"] = (_load, 2)
-    if source is not None:
-        settings["source_one_core"] = (_raw, 1)
     measured: dict[str, list[dict]] = {name: [] for name in settings}
     for _ in range(rounds + 1):
         for name, (clips, count) in settings.items():
             measured[name].append(_measure(clips, cores[:count], seconds, options, source))
     counted = {name: found[1:] for name, found in measured.items()}
+    for name, clips in {"npy_one_core": _npy, "source_one_core": _raw}.items():
+        if clips is _npy or source is not None:
+            counted[name] = [_measure(clips, cores[:1], seconds, options, source)]
     wall, cpu = (
         {n: round(statistics.median(m[kind] for m in ms), 1) for n, ms in counted.items()}
         for kind in ("clips_per_s", "clips_per_cpu_s")
@@ -110,7 +111,7 @@ def bench_loader(
             for name, span in NEEDS.items()
         },
         "rounds": {n: [round(m["clips_per_s"], 1) for m in ms] for n, ms in counted.items()},
-        "peak_rss_mib": {n: max(m["peak_rss_mib"] for m in ms) for n, ms in measured.items()},
+        "peak_rss_mib": {n: max(m["peak_rss_mib"] for m in ms) for n, ms in counted.items()},
         "batch_mib": batch_mib,
         "batches_mib_at_most": {
             name: round(2 * (threads + 1) * batch_mib, 1)
