@@ -39,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
     add("--size", type=int, default=224, help="side of the stored frames in pixels")
     add("--encoding", choices=("jpeg", "zstd"), default="jpeg", help="zstd is lossless")
     add("--colour", action="store_true", help="keep colour: for Doppler; default is grey")
+    add("--precropped", action="store_true", help="you vouch that frames show the image alone")
     add("--split", default="80,10,10", help="percent of patients for train,val,test")
     add("--labels", type=Path, help="default: labels.jsonl in the source, if it is there")
     add("--fps", type=float, default=0.0, help="frame rate of files that do not tell theirs")
@@ -165,7 +166,7 @@ def settings(args: argparse.Namespace, salt: bytes, shares: Sequence[float]) -> 
     """What all runs on a data set must agree on."""
     from data_pipelines import deidentify, records, shards
 
-    named = ("size", "encoding", "colour", "fps", "patient_from", "dataset")
+    named = ("size", "encoding", "colour", "fps", "patient_from", "dataset", "precropped")
     return {name: getattr(args, name) for name in named} | {
         "split": list(shares),
         "salt": deidentify.keyed_hash(salt, "salt"),  # tells salts apart, and nothing else

@@ -32,4 +32,4 @@ def find(args: argparse.Namespace) -> Source:
     root, files = readers.find_files(args.source)
     label_file = args.labels or root / "labels.jsonl"
     known = labels.read_labels(label_file) if args.labels or label_file.is_file() else {}
-    return Source(root, [file for file in files if file != label_file], known, precropped=False)
+    return Source(root, [file for file in files if file != label_file], known, args.precropped)

@@ -23,7 +23,8 @@ def folder(tmp_path_factory):
     write(root / "a", [example(n, view=VIEWS[n % 4], mode=modes[n % 3]) for n in range(12)])
     large = {"sector": records.pack_sector(np.ones((2 * SIZE, 2 * SIZE), bool))}
     examples = [example(12 + n, "jpeg", 2 * SIZE, view="A4C", **large) for n in range(5)]
-    splits = {"train": examples[:5], "val": examples[:2]}
+    held_out = [example(17 + n, "jpeg", 2 * SIZE, view="A4C", **large) for n in range(2)]
+    splits = {"train": examples, "val": held_out}
     shards.write_dataset(root / "b", splits, size=2 * SIZE, encoding="jpeg")
     return root
 
