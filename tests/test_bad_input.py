@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-import resource
 import shutil
 import subprocess
 import sys

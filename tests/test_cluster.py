@@ -63,7 +63,6 @@ class Cluster:
         folder.mkdir(exist_ok=True)
         self.folder, self.workdir = folder, folder / "run"
         settings = {"optim__steps": STEPS, "train__checkpoint_every": 4} | changes
-        settings = {"train__evaluate_every": STEPS} | settings
         address, self.processes, self.said = f"localhost:{free_port()}", {}, {}
         for index in set(range(count)) - set(missing):
             host = {"data": data, "workdir": "run", "cwd": folder} | (hosts or {}).get(index, {})
