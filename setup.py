@@ -29,11 +29,12 @@ setup(
         "matplotlib>=3.11",
         "ml-collections>=1.1",
         "ml_dtypes>=0.6",
+        "nibabel>=5.4",  # NIfTI; 3 MB, imported only for such files
         "numpy>=2.4",
         "opencv-python-headless>=5.0",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
-        "pillow>=13.0",
+        "pillow>=12.1.1",
         "pydicom>=3.0.2",
         "python-gdcm>=3.2.6",  # JPEG lossless, JPEG-LS and JPEG 2000 for pydicom (BSD licence)
         "safetensors>=0.8",
@@ -49,6 +50,7 @@ setup(
         "tpu": ["jax[tpu]>=0.10.2"],
         "plan": ["libtpu>=0.0.52"],  # the TPU's compiler, for `echofm plan`; needs no TPU
         "cuda12": ["jax[cuda12]>=0.10.2"],
+        "beam": ["apache-beam>=2.77"],  # 166 MB; holds pillow < 13, protobuf < 7, pyarrow < 26
         "dev": [
             "kubeflow-trainer-api>=2.3",  # the JobSet schema, as models
             "kubernetes-validate>=1.37",  # the Job and Pod schemas

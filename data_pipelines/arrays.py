@@ -1,5 +1,7 @@
 """Clips from NumPy files: the header decides before anything is allocated."""
 
+import io
+import math
 import zipfile
 from pathlib import Path
 
@@ -7,21 +9,28 @@ import numpy as np
 
 from data_pipelines.clip import MAX_FRAMES_READ, Clip, Rejected
 
-MAX_BYTES_READ = 4 << 30  # of decoded frames; a longer or larger clip is no single acquisition
+# Of decoded frames: 455 of 1024×768 in colour. All that is made of them must fit in the memory of
+# one of several workers (workers.MOST), about three times as much.
+MAX_BYTES_READ = 1 << 30
 RATES = (1.0, 1000.0)  # frames a second that an ultrasound machine can have
 MIN_SIDE = 16  # pixels; what is narrower is an axis of colours or a table, not an image
+MAX_HEADER = 1 << 16  # bytes that say what an array is
 CLIP_KEYS = ("clip", "video", "frames")
 
 
-def check_extent(frames: int, height: int, width: int, channels: int) -> None:
+def check_extent(
+    frames: int, height: int, width: int, channels: int, *, still: bool = False
+) -> None:
     """Reject a clip by its announced size, before memory is taken for it.
+
+    `still`: one frame is all that is asked for.
 
     Raises:
         Rejected: `empty`, `single_frame` or `too_long`.
     """
     if frames < 1 or height < 1 or width < 1:
         raise Rejected("empty", "no pixels")
-    if frames == 1:
+    if frames == 1 and not still:
         raise Rejected("single_frame")
     if frames > MAX_FRAMES_READ:
         raise Rejected("too_long", f"{frames} frames, at most {MAX_FRAMES_READ}")
@@ -58,7 +67,10 @@ def read(path: Path) -> Clip:
     except zipfile.BadZipFile as error:  # its directory stands at the end
         raise Rejected("truncated", type(error).__name__) from None
     key = _clip_key(headers)
-    _layout(*headers[key])
+    shape, dtype = headers[key]
+    _layout(shape, dtype)
+    if math.prod(shape) * dtype.itemsize > MAX_BYTES_READ:  # it is unpacked whole, unlike a .npy
+        raise Rejected("too_long", f"{len(shape)} dimensions, {dtype.itemsize} bytes a value")
     with np.load(path, allow_pickle=False) as arrays:
         frames = _frames(arrays[key])
         fps = _fps(arrays["fps"]) if headers.get("fps", [None])[0] == () else 0.0
@@ -70,12 +82,15 @@ def read(path: Path) -> Clip:
 def _header(file) -> tuple[tuple[int, ...], np.dtype]:
     with file:
         version = np.lib.format.read_magic(file)
-        read_header = (
-            np.lib.format.read_array_header_1_0
+        read_header, width = (
+            (np.lib.format.read_array_header_1_0, 2)
             if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
+            else (np.lib.format.read_array_header_2_0, 4)
         )
-        shape, _, dtype = read_header(file)
+        length = file.read(width)
+        if int.from_bytes(length, "little") > MAX_HEADER:  # NumPy would read it first
+            raise Rejected("unreadable", "its header is too long")
+        shape, _, dtype = read_header(io.BytesIO(length + file.read(MAX_HEADER)))
     return shape, dtype
 
 

@@ -12,177 +12,237 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
-import cv2
 import numpy as np
 
-FRAMES = 60  # of a simulated clip
+NEEDS = {  # clips/s that a host's accelerators take of the ViT-L step, at least and at most
+    "v5e_host": (106, 246),  # 4 chips
+    "v5p_host": (246, 820),  # 4 chips
+    "h200": (340, 340),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_loader`, under the same names."""
     parser.add_argument("--data_dir", help="a data set; without one, simulated speckle is written")
+    parser.add_argument("--encoding", default="jpeg", choices=("jpeg", "zstd"), help="of speckle")
     parser.add_argument("--split", default="train")
+    parser.add_argument("--source", help="raw files (folder, file or pattern) to compare with")
     parser.add_argument("--seconds", type=float, default=4.0, help="of one measurement")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each setting")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--window_seconds", type=float, default=1.5, help="0 = consecutive frames")
+    parser.add_argument("--windows_per_record", type=int, default=1)
     parser.add_argument("--masking", default="consistent")
 
 
 def bench_loader(
     data_dir: str | None = None,
     *,
+    encoding: str = "jpeg",
     split: str = "train",
+    source: str | None = None,
     seconds: float = 4.0,
     rounds: int = 3,
     batch_size: int = 8,
     window_seconds: float = 1.5,
+    windows_per_record: int = 1,
     masking: str = "consistent",
 ) -> dict:
     """Clips of 32 frames of 224 × 224 a second, medians over rounds; the result is JSON-able.
 
     `one_core` and `two_cores` (None on a machine with one) are the whole loader: random windows,
-    decoding, masks, batches; `decode_one_core` is the limit, windows decoded from records in
-    memory. A first round warms the page cache and is not counted. `peak_rss_mib` is of the whole
-    process, `batch_mib` of one batch; the loader holds at most 2 × (threads + 1) of them.
+    decoding, masks, batches. Beside it, on one core: `decode_one_core`, the limit, windows decoded
+    from records in memory; `npy_one_core`, windows of the same clips from memory-mapped files;
+    `source_one_core`, windows of raw files, each read whole, or None; both measured once. A first
+    round of the others warms the page cache and is not counted.
+
+    `per_cpu_second` has the same as clips per second of processor time, which other users of the
+    machine do not take away: it is to be trusted where `load_average` nears the cores. Its
+    `of_decode_limit` is the loader's share of the decoder's. `cores_needed` divides what
+    accelerators take (`NEEDS`) by `one_core`. `peak_rss_mib` is of the whole process, `batch_mib`
+    of one batch, `batches_mib_at_most` of all that the loader holds: 2 × (threads + 1).
     """
     if data_dir is None:
+        from data_pipelines.speckle import write_speckle
+
         with tempfile.TemporaryDirectory() as folder:
-            write_speckle(folder)
+            write_speckle(folder, encoding=encoding)
             result = bench_loader(
-                folder, split=split, seconds=seconds, rounds=rounds, batch_size=batch_size,
-                window_seconds=window_seconds, masking=masking,
+                folder, split=split, source=source, seconds=seconds, rounds=rounds,
+                batch_size=batch_size, window_seconds=window_seconds,
+                windows_per_record=windows_per_record, masking=masking,
             )  # fmt: skip
-        result["settings"]["data_dir"] = "simulated speckle"
+        result["settings"]["data_dir"] = f"simulated speckle, {encoding}"
         return result
     options = {
         "data_dir": data_dir, "split": split, "batch_size": batch_size,
-        "window_seconds": window_seconds, "masking": masking,
+        "window_seconds": window_seconds, "windows_per_record": windows_per_record,
+        "masking": masking,
     }  # fmt: skip
     cores = sorted(os.sched_getaffinity(0))
-    settings = {
-        "decode_one_core": (_decode_rate, cores[:1]),
-        "one_core": (_loader_rate, cores[:1]),
-    }
+    settings = {"decode_one_core": (_decode, 1), "one_core": (_load, 1)}
     if len(cores) > 1:
-        settings["two_cores"] = (_loader_rate, cores[:2])
+        settings["two_cores"] = (_load, 2)
     measured: dict[str, list[dict]] = {name: [] for name in settings}
     for _ in range(rounds + 1):
-        for name, (measure, pinned) in settings.items():
-            measured[name].append(_in_new_process(measure, pinned, seconds, options))
-    rates = {name: [m["clips_per_s"] for m in ms[1:]] for name, ms in measured.items()}
-    medians = {name: round(statistics.median(values), 1) for name, values in rates.items()}
-    two_cores = medians.get("two_cores")
+        for name, (clips, count) in settings.items():
+            measured[name].append(_measure(clips, cores[:count], seconds, options, source))
+    counted = {name: found[1:] for name, found in measured.items()}
+    for name, clips in {"npy_one_core": _npy, "source_one_core": _raw}.items():
+        if clips is _npy or source is not None:
+            counted[name] = [_measure(clips, cores[:1], seconds, options, source)]
+    wall, cpu = (
+        {n: round(statistics.median(m[kind] for m in ms), 1) for n, ms in counted.items()}
+        for kind in ("clips_per_s", "clips_per_cpu_s")
+    )
+    two_cores, share = wall.get("two_cores"), cpu["one_core"] / cpu["decode_one_core"]
+    batch_mib = measured["one_core"][0]["batch_mib"]
     return {
-        **medians,
+        "source_one_core": None,
+        **wall,
         "two_cores": two_cores,
-        "scaling": round(two_cores / medians["one_core"], 2) if two_cores else None,
-        "rounds": {name: [round(v, 1) for v in values] for name, values in rates.items()},
-        "peak_rss_mib": {n: max(m["peak_rss_mib"] for m in ms) for n, ms in measured.items()},
-        "batch_mib": measured["one_core"][0]["batch_mib"],
+        "scaling": round(two_cores / wall["one_core"], 2) if two_cores else None,
+        "per_cpu_second": cpu | {"of_decode_limit": round(share, 3)},
+        "cores_needed": {
+            name: [round(rate / wall["one_core"], 1) for rate in span]
+            for name, span in NEEDS.items()
+        },
+        "rounds": {n: [round(m["clips_per_s"], 1) for m in ms] for n, ms in counted.items()},
+        "peak_rss_mib": {n: max(m["peak_rss_mib"] for m in ms) for n, ms in counted.items()},
+        "batch_mib": batch_mib,
+        "batches_mib_at_most": {
+            name: round(2 * (threads + 1) * batch_mib, 1)
+            for name, threads in (("one_core", 1), ("two_cores", 2))
+        },
         "records": measured["decode_one_core"][0]["records"],
         "stored_kib_per_32_frames": measured["decode_one_core"][0]["stored_kib_per_32_frames"],
-        "settings": {"seconds": seconds, "cores": len(cores), **options},
+        "load_average": os.getloadavg()[0],
+        "settings": {"seconds": seconds, "cores": len(cores), "source": source, **options},
     }
 
 
-def write_speckle(data_dir: str, clips: int = 64) -> None:
-    """Write a jpeg data set of simulated speckle in a sector, 30 frames/s, 224 × 224.
-
-    Its frames take about as many bytes, and as long to decode, as real sector scans.
-    """
-    from data_pipelines import shards
-
-    y, x = np.mgrid[:224, -112:112]
-    sector = (np.abs(np.arctan2(x, y)) < 0.7) & (np.hypot(x, y) < 224)
-    rng = np.random.default_rng(0)
-    examples = (speckle_example(sector, rng) for _ in range(clips))
-    shards.write_dataset(data_dir, {"train": examples}, size=224, encoding="jpeg", simulated=True)
+Clips = Iterator[int]  # each item: how many more are there
 
 
-def speckle_example(sector: np.ndarray, rng: np.random.Generator) -> dict:
-    """A record of log-compressed Rayleigh speckle, moving by a pixel a frame, over tissue."""
-    from data_pipelines import records
-
-    size = len(sector)
-    field = cv2.GaussianBlur(rng.normal(size=(FRAMES + size, size, 2)), (0, 0), 3)
-    echo = np.hypot(field[..., 0], field[..., 1])
-    echo = 25 * np.log(echo / echo.mean() + 0.01)
-    tissue = cv2.GaussianBlur(rng.normal(size=(size, size)), (0, 0), size / 16)
-    tissue = 80 + 50 * tissue / tissue.std()
-    frames = [
-        np.clip(echo[i : i + size] + tissue, 0, 255).astype(np.uint8) * sector
-        for i in range(FRAMES)
-    ]
-    return {
-        "frames": [records.encode_frame(frame, "jpeg") for frame in frames],
-        "times": np.arange(FRAMES, dtype=np.float32) / np.float32(30),
-        "fps": np.float32(30),
-        "fps_source": "option",
-        "mode": "b_mode",
-        "sector": records.pack_sector(sector),
-        "clip_id": f"{rng.integers(2**63):016x}",
-        "patient_id": f"{rng.integers(2**63):016x}",
-        "segment": 0,
-        "segments": 1,
-        "view": "",
-        "ejection_fraction": np.float32(np.nan),
-        "phase": np.zeros(0, np.float32),
-        "end_diastole": np.zeros(0, np.int32),
-        "end_systole": np.zeros(0, np.int32),
-    }
-
-
-def _in_new_process(measure, cores: Sequence[int], seconds: float, options: dict) -> dict:
+def _measure(
+    clips: Callable[..., Clips],
+    cores: Sequence[int],
+    seconds: float,
+    options: dict,
+    source: str | None,
+) -> dict:
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(measure, cores, seconds, options).result()
+        return pool.submit(_timed, clips, cores, seconds, options, source).result()
 
 
-def _loader_rate(cores: Sequence[int], seconds: float, options: dict) -> dict:
+def _timed(
+    clips: Callable[..., Clips],
+    cores: Sequence[int],
+    seconds: float,
+    options: dict,
+    source: str | None,
+) -> dict:
     os.sched_setaffinity(0, cores)
+    found: dict = {}
+    stream = clips(options, source, found)
+    next(stream)
+    count, cpu, start = 0, time.process_time(), time.perf_counter()
+    while (elapsed := time.perf_counter() - start) < seconds:
+        count += next(stream)
+    spent = time.process_time() - cpu
+    stream.close()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return found | {
+        "clips_per_s": count / elapsed,
+        "clips_per_cpu_s": count / spent,
+        "peak_rss_mib": peak,
+    }
+
+
+def _load(options: dict, source: None, found: dict) -> Clips:
+    """The loader's batches."""
     from data_pipelines.loader import LoaderConfig, make_loader
 
     loader = make_loader(LoaderConfig(**options))
     batch = next(loader)
-    clips, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < seconds:
-        clips += len(next(loader)["clip"])
-    loader.close()
-    return {
-        "clips_per_s": clips / elapsed,
-        "peak_rss_mib": _peak_rss_mib(),
-        "batch_mib": round(sum(array.nbytes for array in batch.values()) / 2**20, 1),
-    }
+    found["batch_mib"] = round(sum(array.nbytes for array in batch.values()) / 2**20, 1)
+    yield 0
+    try:
+        for batch in loader:
+            yield len(batch["clip"])
+    finally:
+        loader.close()
 
 
-def _decode_rate(cores: Sequence[int], seconds: float, options: dict) -> dict:
-    os.sched_setaffinity(0, cores)
-    from data_pipelines import shards
+def _decode(options: dict, source: None, found: dict) -> Clips:
+    """Windows of records in memory."""
     from data_pipelines.clip_source import ClipSource
     from data_pipelines.loader import LoaderConfig, decode_window
+
+    cfg = LoaderConfig(**options)
+    stored = ClipSource(cfg.data_dir, cfg.split)
+    some = [stored[i] for i in range(min(len(stored), 32))]
+    sizes = [len(frame) for record in some for frame in record.bytes_list("frames")]
+    found["records"] = len(stored)
+    found["stored_kib_per_32_frames"] = round(32 * statistics.mean(sizes) / 1024)
+    rng, out = np.random.default_rng(0), None
+    yield 0
+    while True:
+        for record in some:
+            window = _window(len(record.bytes_list("frames")), rng)
+            out = decode_window(record, window, cfg, out)
+            yield 1
+
+
+def _npy(options: dict, source: None, found: dict) -> Clips:
+    """Windows of the same clips, from memory-mapped files of all their frames."""
+    from data_pipelines.clip_source import ClipSource
+    from data_pipelines.loader import LoaderConfig, decode_window
+
+    cfg = LoaderConfig(**options)
+    stored, rng = ClipSource(cfg.data_dir, cfg.split), np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for i in range(min(len(stored), 32)):
+            record = stored[i]
+            every = np.arange(len(record.bytes_list("frames")))
+            paths.append(Path(folder, f"{i}.npy"))
+            np.save(paths[-1], decode_window(record, every, cfg))
+        yield 0
+        while True:
+            for path in paths:
+                frames = np.load(path, mmap_mode="r")
+                np.array(frames[_window(len(frames), rng)])
+                yield 1
+
+
+def _raw(options: dict, source: str, found: dict) -> Clips:
+    """Windows of raw files; those that are no clips are passed over."""
+    from data_pipelines import readers
+    from data_pipelines.clean import fit_square, to_grey
+    from data_pipelines.clip import Rejected
+    from echofm_jax.errors import InputError
+
+    rng, (_, paths) = np.random.default_rng(0), readers.find_files(source)
+    yield 0
+    while paths:
+        for path in list(paths):
+            try:
+                frames = readers.read(path).frames
+            except Rejected:
+                paths.remove(path)
+                continue
+            window = to_grey(frames[_window(len(frames), rng)])
+            np.stack([fit_square(frame, 224) for frame in window])
+            yield 1
+    raise InputError(f"{source} holds no clip that can be read: name other files")
+
+
+def _window(frames: int, rng: np.random.Generator) -> np.ndarray:
     from data_pipelines.window import choose_frames
 
-    cfg, info = LoaderConfig(**options), shards.dataset_info(options["data_dir"])
-    source = ClipSource(cfg.data_dir, cfg.split)
-    records = [source[i] for i in range(min(len(source), 32))]
-    sizes = [len(frame) for record in records for frame in record.bytes_list("frames")]
-    rng = np.random.default_rng(0)
-    clips, start = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < seconds:
-        record = records[clips % len(records)]
-        times = np.arange(len(record.bytes_list("frames")))
-        decode_window(record, choose_frames(times, cfg.frames, cfg.frames, rng), cfg, info)
-        clips += 1
-    return {
-        "clips_per_s": clips / elapsed,
-        "peak_rss_mib": _peak_rss_mib(),
-        "records": len(source),
-        "stored_kib_per_32_frames": round(32 * statistics.mean(sizes) / 1024),
-    }
-
-
-def _peak_rss_mib() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return choose_frames(np.arange(frames), 32, 32, rng)

@@ -5,11 +5,10 @@ import dataclasses
 import cv2
 import numpy as np
 
-from data_pipelines.clip import Clip
-from data_pipelines.sector import find_sector
-
-COLOURED = 40  # grey levels between a pixel's strongest and weakest channel
-DOPPLER = 0.01  # share of the sector that is coloured, in a median frame, in colour Doppler
+from data_pipelines.clip import Clip, Rejected
+from data_pipelines.ecg import cut_graphics
+from data_pipelines.modes import coloured
+from data_pipelines.sector import Sector, cropped_sector, find_sectors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,6 +19,8 @@ class Cleaned:
     sector: np.ndarray  # [size, size] bool
     mode: str  # one of records.MODES
     box: tuple[slice, slice]  # of the recorded frames: rows and columns that were kept
+    ecg_removed: bool  # a trace was drawn into the sector: its rows are no longer part of it
+    cut: float  # share of the sector that a trace and still marks took with them
 
     def place(self, mask: np.ndarray) -> np.ndarray:
         """A label map of a recorded frame, [H, W] uint8 → where the stored frame shows it."""
@@ -31,16 +32,23 @@ class Cleaned:
         return np.float32(np.multiply(recorded, max(height, width) / len(self.sector)))
 
 
-def clean(clip: Clip, *, size: int, colour: bool) -> Cleaned:
-    """Find the sector, blank everything else, crop, pad to a square, resize once.
+def clean(clip: Clip, *, size: int, colour: bool, precropped: bool = False) -> Cleaned:
+    """Find the sector, cut out what is drawn into it, blank the rest, crop, square, resize once.
+
+    `precropped`: the owner vouches that nothing but the image is in the picture.
 
     Raises:
-      Rejected: no sector could be verified, or the clip is a trace.
+      Rejected: no sector could be verified, two sectors show different things, or the clip is a
+        trace.
     """
     cv2.setNumThreads(1)
     grey = to_grey(clip.frames)
-    mask = find_sector(grey).mask
-    mode = clip.mode or ("colour_doppler" if coloured(clip.frames, mask) else "b_mode")
+    if precropped:
+        whole, mode = cropped_sector(grey), clip.mode
+    else:
+        whole, mode = one_sector(find_sectors(grey), clip)
+    mask, ecg_removed = cut_graphics(clip.frames, whole)
+    mode = mode or ("colour_doppler" if coloured(clip.frames, mask) else "b_mode")
     source = clip.frames if colour else grey
     if colour and source.ndim == 3:
         source = np.repeat(source[..., None], 3, -1)  # [T, H, W, 3]
@@ -50,13 +58,36 @@ def clean(clip: Clip, *, size: int, colour: bool) -> Cleaned:
     # Area averages of the mask: a pixel is kept if all that it is made of lies inside.
     sector = fit_square(inside.astype(np.float32), size) > 0.99
     frames = np.zeros((len(source), size, size, *source.shape[3:]), np.uint8)
-    outside, beyond = ~inside, ~sector
-    for i, frame in enumerate(source):
-        cut = frame[box].copy()
-        cut[outside] = 0
-        frames[i] = fit_square(cut, size)
-        frames[i][beyond] = 0
-    return Cleaned(frames=frames, sector=sector, mode=mode, box=box)
+    for frame, out in zip(source, frames, strict=True):
+        out[...] = within(fit_square(within(frame[box], inside), size), sector)
+    return Cleaned(
+        frames=frames,
+        sector=sector,
+        mode=mode,
+        box=box,
+        ecg_removed=ecg_removed,
+        cut=float(1 - mask.sum() / whole.sum()),
+    )
+
+
+def within(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """[h, w(, 3)] uint8, black outside [h, w] bool."""
+    return cv2.bitwise_and(image, image, mask=mask.view(np.uint8))
+
+
+def one_sector(sectors: list[Sector], clip: Clip) -> tuple[np.ndarray, str]:
+    """The sector to keep, [H, W] bool, and its mode, empty if unknown.
+
+    Of a split screen that shows the same plane with and without flow, the plain image; anything
+    else beside a second image (two planes, a comparison) would be two clips in one record.
+    """
+    if len(sectors) == 1:
+        return sectors[0].mask, clip.mode
+    plain = [sector for sector in sectors if not coloured(clip.frames, sector.mask)]
+    if len(sectors) != 2 or len(plain) != 1 or not sectors[0].alike(sectors[1]):
+        raise Rejected("split_screen", f"{len(sectors)} images in one picture")
+    (other,) = (sector for sector in sectors if sector is not plain[0])
+    return plain[0].mask & ~other.mask, "b_mode"
 
 
 def to_grey(frames: np.ndarray) -> np.ndarray:
@@ -64,15 +95,6 @@ def to_grey(frames: np.ndarray) -> np.ndarray:
     if frames.ndim == 3:
         return frames
     return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
-
-
-def coloured(frames: np.ndarray, mask: np.ndarray) -> bool:
-    """Whether flow is shown inside the sector; buttons and banners around it do not count."""
-    if frames.ndim == 3:
-        return False
-    pixels = frames[:, mask]  # [T, n, 3]
-    spread = pixels.max(-1) - pixels.min(-1)
-    return bool(np.median((spread > COLOURED).mean(-1)) > DOPPLER)
 
 
 def fit_square(image: np.ndarray, size: int, method: int | None = None) -> np.ndarray:

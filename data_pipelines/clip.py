@@ -8,6 +8,7 @@ import numpy as np
 MAX_FRAMES_READ = 4096  # longer files are rejected before they are decoded
 REASONS = (
     "duplicate",  # the pixels of another file
+    "missing",  # a data set lists it, and it is not there
     "unreadable",  # no reader understands it, or it breaks off
     "truncated",  # it announces more than it holds
     "empty",  # zero bytes, zero length
@@ -16,9 +17,26 @@ REASONS = (
     "too_long",
     "m_mode_or_spectral",  # a trace instead of an image of the heart
     "no_sector",  # no ultrasound sector that could be verified
-    "label_mismatch",  # labels.jsonl has another number of frames
+    "split_screen",  # two images that are not one and the same
+    "changed",  # another file lay there before
+    "label_mismatch",  # what its labels say does not fit it, or they say nothing of it
     "failed",  # our fault: the report says in which module
 )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Region:
+    """A part of the screen as the header describes it (DICOM PS3.3 C.8.5.5)."""
+
+    box: tuple[slice, slice]  # rows and columns of the frames; inside the picture
+    kind: str  # 2d, m_mode, spectral, wave_form, graphics, or empty
+    flow: bool = False  # colour flow is shown
+    spacing: tuple[float, float] = (math.nan, math.nan)  # mm a pixel, rows and columns
+
+    @property
+    def pixels(self) -> int:
+        """Its area."""
+        return math.prod(side.stop - side.start for side in self.box)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,9 +48,17 @@ class Clip:
     fps_source: str  # one of records.FPS_SOURCES
     patient: str = ""  # as the header has it; empty = unknown
     mode: str = ""  # what the header says: one of records.MODES, or empty
+    regions: tuple[Region, ...] = ()  # two of kind 2d: a dual screen, or two planes
     spacing: tuple[float, float] = (math.nan, math.nan)  # mm a pixel, rows and columns
     heart_rate: float = math.nan  # beats a minute
     r_waves: tuple[float, ...] = ()  # seconds from the first frame
+    note: str = ""  # where the header contradicts itself; fixed words and numbers
+
+    @property
+    def region(self) -> tuple[slice, slice] | None:
+        """Box of the largest 2D region, rows and columns; None = the header knows of none."""
+        flat = [region for region in self.regions if region.kind == "2d"]
+        return max(flat, key=lambda region: region.pixels).box if flat else None
 
     @property
     def fps(self) -> float:

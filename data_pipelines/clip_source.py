@@ -1,21 +1,35 @@
 """The records of one split, opened so that reading one costs no more than it must."""
 
+import bisect
+import contextlib
 import dataclasses
+import itertools
+import resource
+import threading
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+from array_record.python.array_record_module import ArrayRecordReader
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_pipelines import shards
+from data_pipelines import mixture, shards
+from data_pipelines.bad_records import BadRecord
+from data_pipelines.shard_cache import cached
 from echofm_jax.errors import InputError
+
+PAUSES = (0.5, 2.0)  # seconds before a read is tried again: a network file system recovers
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
     """One segment, its frames still encoded. See `records.FEATURES` for what each key holds."""
 
-    index: int
+    index: int  # in its split, through all parts of a mixture
     example: tf_example_pb2.Example
+    info: shards.DatasetInfo  # of the data set that holds it
+    place: str = ""  # shard and number, for messages
 
     def bytes_list(self, key: str) -> Sequence[bytes]:
         """The byte strings of a feature; each is copied out of the record when it is indexed."""
@@ -27,29 +41,102 @@ class Record:
 
 
 class ClipSource:
-    """A split as a grain data source: `source[i]` is a `Record`.
+    """A split as a random-access source: `source[i]` is a `Record`.
 
     TFDS's own `__getitem__` turns every frame of the record into an object, which costs half as
     much as decoding a window; here the record is parsed and only the frames asked for are copied.
     """
 
-    def __init__(self, data_dir: str, split: str):
+    def __init__(self, data_dir: str, split: str, cache_dir: str = ""):
+        """Open a data set or a mixture; with `cache_dir` from copies (see `shard_cache`).
+
+        Raises:
+          InputError: nothing of the split is there, or a shard is missing or cut short.
+        """
+        parts = mixture.parts_of(data_dir)
+        there = [split in shards.dataset_info(part.data_dir).records for part in parts]
+        if any(there):
+            parts = list(itertools.compress(parts, there))
         self.split = split
-        self._serialized = shards.open_split(data_dir, split).data_source
+        self.parts = [_OpenPart(part, split, cache_dir) for part in parts]
+        self.sizes = [len(part) for part in self.parts]
+        for part, size in zip(parts, self.sizes, strict=True):
+            if not size:
+                asked = " or ".join(part.views) or "any", " or ".join(part.modes) or "any"
+                raise InputError(
+                    f"{part.data_dir}: no record of split '{split}' has view {asked[0]} and mode "
+                    f"{asked[1]}: ask for others"
+                )
+        weights = [part.weight for part in parts]
+        self.weights = None if None in weights else weights
+        self._ends = np.cumsum(self.sizes).tolist()
         # glibc maps and unmaps every block above a threshold, and the page faults of a fresh
         # 1 MB record cost six times its reading. Freeing one larger block raises the threshold.
         np.empty(31 << 20, np.uint8)
+        # Every shard stays open: a large data set has more of them than the usual limit.
+        with contextlib.suppress(OSError, ValueError):
+            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     def __len__(self) -> int:
-        return len(self._serialized)
+        return self._ends[-1]
 
     def __getitem__(self, index: int) -> Record:
-        """Read one record. Raises InputError if the shard is damaged there."""
+        """Read one record. Raises BadRecord, an InputError, if the shard is damaged there."""
+        part = bisect.bisect_right(self._ends, index)
+        return self.parts[part].read(index, index - (self._ends[part] - self.sizes[part]))
+
+
+class _OpenPart:
+    """One part's shards, opened when they are first read."""
+
+    def __init__(self, part: mixture.Part, split: str, cache_dir: str):
+        self.data_dir, self.split = part.data_dir, split
+        self.info = shards.dataset_info(part.data_dir)
+        files = shards.split_files(part.data_dir, split)
+        self.names = [path.name for path, _ in files]
+        self.files = cached([path for path, _ in files], cache_dir)
+        self.starts = [0, *itertools.accumulate(count for _, count in files)]
+        self.chosen = part.chosen(split)
+        self.readers: list = [None] * len(files)
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.starts[-1] if self.chosen is None else len(self.chosen)
+
+    def read(self, index: int, number: int) -> Record:
+        """The part's record `number`, which is `index` in the split."""
+        stored = number if self.chosen is None else int(self.chosen[number])
+        shard = bisect.bisect_right(self.starts, stored) - 1
+        stored -= self.starts[shard]
+        place = f"split '{self.split}': shard {self.names[shard]}, record {stored}"
+        for pause in PAUSES:
+            try:
+                return Record(index, self._parse(shard, stored), self.info, place)
+            except Exception:
+                self.readers[shard] = None  # a failed one may stay so
+                time.sleep(pause)
         try:
-            example = tf_example_pb2.Example.FromString(self._serialized[index])
-        except Exception as error:  # array_record and protobuf each have their own; both name paths
-            raise InputError(
-                f"split '{self.split}': record {index} cannot be read: the shard is damaged, "
-                "ingest its source again"
+            return Record(index, self._parse(shard, stored), self.info, place)
+        except Exception as error:  # array_record and protobuf have their own, which name paths
+            raise BadRecord(
+                f"{place} cannot be read: the shard is damaged, ingest its source again"
             ) from error
-        return Record(index, example)
+
+    def _parse(self, shard: int, number: int) -> tf_example_pb2.Example:
+        return tf_example_pb2.Example.FromString(self._reader(shard).read([number])[0])
+
+    def _reader(self, shard: int) -> ArrayRecordReader:
+        reader = self.readers[shard]
+        if reader is None:
+            with self._lock:  # else every thread opens it
+                reader = self.readers[shard] or open_shard(self.files[shard])
+                self.readers[shard] = reader
+        return reader
+
+
+def open_shard(path: Path) -> ArrayRecordReader:
+    """A reader for records in any order, as `ArrayRecordDataSource` sets it."""
+    return ArrayRecordReader(
+        str(path), options="readahead_buffer_size:0", file_reader_buffer_size=32768
+    )

@@ -47,7 +47,8 @@ def keyed_hash(salt: bytes, kind: str, *parts: str | bytes) -> str:
     """HMAC-SHA256 of the parts as 16 hexadecimal digits; `kind` keeps uses apart."""
     message = hmac.new(salt, kind.encode(), hashlib.sha256)
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        # A file's name need not be text: its bytes come as surrogates.
+        data = part.encode(errors="surrogateescape") if isinstance(part, str) else part
         message.update(len(data).to_bytes(8, "big") + data)
     return message.hexdigest()[:16]
 

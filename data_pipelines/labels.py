@@ -8,15 +8,17 @@ so that nothing else can reach a shard.
 import dataclasses
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from data_pipelines.clip import Rejected
 from data_pipelines.records import VIEWS
 from echofm_jax.errors import InputError
 
 # Fields that only the readers of public data sets fill in.
-PREPARED = {"split", "tracings", "mask_file", "measurements", "aortic_stenosis",
-            "aortic_regurgitation"}  # fmt: skip
+PREPARED = {"split", "tracings", "mask_files", "measurements", "aortic_stenosis",
+            "aortic_regurgitation", "still", "problem"}  # fmt: skip
 
 
 class Tracing(NamedTuple):
@@ -41,10 +43,24 @@ class Label:
     simulated: bool = False
     split: str = ""  # the owner's own; empty: by hash
     tracings: tuple[Tracing, ...] = ()
-    mask_file: str = ""  # label maps of some frames, in a format of its data set
+    mask_files: tuple[tuple[str, int], ...] = ()  # (path, frame number of its first map)
     measurements: tuple[tuple[str, float], ...] = ()  # names of records.MEASUREMENTS
     aortic_stenosis: int = -1  # index in records.GRADES
     aortic_regurgitation: int = -1
+    still: bool = False  # a single picture, and meant to be one
+    problem: str = ""  # why the file cannot be used, whatever it holds
+
+
+def check_frames(label: Label, count: int, masked: Iterable[int] = ()) -> None:
+    """Raise Rejected (`label_mismatch`) if a clip of `count` frames cannot be what is labelled.
+
+    `masked`: numbers of the frames that have masks.
+    """
+    if label.phase and len(label.phase) != count:
+        raise Rejected("label_mismatch", f"{count} frames, {len(label.phase)} phases")
+    named = (*label.end_diastole, *label.end_systole, *masked)
+    if named and not (min(named) >= 0 and max(named) < count):
+        raise Rejected("label_mismatch", f"{count} frames, and a label outside them")
 
 
 def read_labels(path: Path) -> dict[str, Label]:

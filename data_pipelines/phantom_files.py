@@ -36,10 +36,11 @@ def identity(study: int, seed: int) -> dict[str, str]:
     }
 
 
-def screen(clip: PhantomClip, person: dict[str, str]) -> np.ndarray:
+def screen(clip: PhantomClip, person: dict[str, str], baseline: float | None = None) -> np.ndarray:
     """The clip with banner, ruler, logo, ECG and frame counter around the sector.
 
-    Returns [T, H, W] uint8; inside the sector nothing is changed.
+    Returns [T, H, W] uint8. Inside the sector nothing is changed, but where the ECG is asked to
+    have its `baseline` at that share of the screen's height.
     """
     frames = clip.frames.copy()
     height, width = frames.shape[1:]
@@ -57,15 +58,18 @@ def screen(clip: PhantomClip, person: dict[str, str]) -> np.ndarray:
     trace = clip.ecg.ravel()
     trace = (trace - trace.min()) / max(np.ptp(trace), 1e-6)
     x = np.linspace(6, width - 20, trace.size)
-    points = np.stack([x, (0.98 - 0.07 * trace) * height], -1)
+    points = np.stack([x, ((baseline or 0.98) - 0.07 * trace) * height], -1)
     per_frame = clip.ecg.shape[1]
     for t, frame in enumerate(frames):
         drawn = still.copy()
         text(drawn, f"{t + 1}/{len(frames)}", 6, 0.12 * height)
         text(drawn, f"{clip.heart_rate:.0f} bpm", 6, 0.16 * height)
+        traced = np.zeros_like(drawn)
         now = np.int32(points[: (t + 1) * per_frame])
-        cv2.polylines(drawn, [now], False, 220, 1, cv2.LINE_AA)
-        frame[~clip.sector] = np.maximum(frame, drawn)[~clip.sector]
+        cv2.polylines(traced, [now], False, 220, 1, cv2.LINE_AA)
+        shown = ~clip.sector if baseline is None else np.ones_like(clip.sector)
+        np.maximum(frame, drawn, out=frame, where=~clip.sector)
+        np.maximum(frame, traced, out=frame, where=shown)
     return frames
 
 

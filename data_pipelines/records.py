@@ -5,6 +5,8 @@ encoded image each, so that a window decodes only its own frames. Nothing here n
 file, a place or a date: the ids are salted hashes and every text comes from a fixed vocabulary.
 """
 
+import threading
+
 import numpy as np
 import simplejpeg
 import tensorflow_datasets as tfds
@@ -80,6 +82,9 @@ UNKNOWN = {  # of what most sources do not tell
 }
 
 
+_thread = threading.local()  # a decompressor serves one thread at a time
+
+
 def encode_frame(frame: np.ndarray, encoding: str) -> bytes:
     """[H, W] or [H, W, 3] uint8 → bytes; `jpeg` is quality 95, `zstd` is lossless."""
     if encoding == "zstd":
@@ -99,9 +104,9 @@ def decode_frame(data: bytes, encoding: str, out: np.ndarray) -> None:
     Raises what the codec raises, and ValueError for a frame of another size.
     """
     if encoding == "zstd":
-        out[...] = np.frombuffer(zstandard.ZstdDecompressor().decompress(data), np.uint8).reshape(
-            out.shape
-        )
+        if not hasattr(_thread, "zstd"):
+            _thread.zstd = zstandard.ZstdDecompressor()  # a new one costs a fifth of a frame
+        out[...] = np.frombuffer(_thread.zstd.decompress(data), np.uint8).reshape(out.shape)
         return
     colorspace = "GRAY" if out.ndim == 2 else "RGB"
     found = simplejpeg.decode_jpeg(data, colorspace=colorspace, buffer=out).shape[:2]

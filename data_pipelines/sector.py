@@ -9,14 +9,16 @@ import functools
 
 import cv2
 import numpy as np
-from scipy import ndimage, optimize
+from scipy import ndimage
 
+from data_pipelines import modes
 from data_pipelines.clip import Rejected
+from data_pipelines.fan import fan_mask, fit_fan, refine
 
 FRAMES, SIDE = 24, 160  # the search looks at so many frames, reduced to so many pixels
 STILL, FLICKER = 1.0, 0.6  # grey levels: a still screen's deviation at most, tissue's above it
-DARK = 0.5  # what a still pixel inside the fan costs, an active one being worth 1
-EDGE = 0.3  # share of active pixels that a line of the sector's edge must have
+SCREEN = 0.02  # how much of its brightness a codec makes a still pixel vary
+BLACK = 12  # grey levels that compression leaves of black, after a 3×3 average
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,9 +30,14 @@ class Sector:
     angles: tuple[float, float]  # rad from straight down, left < right
     radii: tuple[float, float]  # of the transducer's face and of the deepest arc
 
+    def alike(self, other: "Sector") -> bool:
+        """Whether two sectors have the same opening and depth, but for a tenth."""
+        sizes = [(s.angles[1] - s.angles[0], s.radii[1] - s.radii[0]) for s in (self, other)]
+        return bool(np.allclose(*sizes, rtol=0.1))
 
-def find_sector(frames: np.ndarray) -> Sector:
-    """The sector of grey frames [T, H, W] uint8.
+
+def find_sectors(frames: np.ndarray) -> list[Sector]:
+    """The sectors of grey frames [T, H, W] uint8, left to right: one, or those of a split screen.
 
     Raises:
       Rejected: nothing moves like tissue, or what moves is no fan with a still screen around it.
@@ -39,19 +46,28 @@ def find_sector(frames: np.ndarray) -> Sector:
     """
     height, width = frames.shape[1:]
     scale = min(1.0, SIDE / max(height, width))
-    small = reduced(frames[np.linspace(0, len(frames) - 1, FRAMES).astype(int)], scale)
-    active, others = activity(small)
+    chosen = np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))
+    small = reduced(frames[chosen], scale)
+    active = activity(small)
     if active.mean() < 0.03:
         raise Rejected("no_sector", "too little of the picture moves")
-    fan = fit_fan(active)
-    if fan is None:
-        refuse_traces(frames, scale)
+    if (active & written_once(small)).sum() > 0.25 * active.sum():
+        raise Rejected("m_mode_or_spectral", "a trace that a cursor writes")
+    fans = [refine(fan, part) for part, fan in fit_parts(active)]
+    if not fans:
+        if modes.scrolls(frames):
+            raise Rejected("m_mode_or_spectral", "a trace that scrolls")
         raise Rejected("no_sector", "what moves is no fan with a still screen around it")
-    fan = refine(fan, active, others)
-    inside = fan_mask(fan, *active.shape)
-    if (others & ~inside).sum() > 0.25 * inside.sum():
+    inside = np.stack([fan_mask(fan, *active.shape) for fan in fans])
+    if (active & ~inside.any(0)).sum() > 0.25 * inside.sum((1, 2)).max():
         raise Rejected("m_mode_or_spectral", "a second moving picture beside the sector")
-    geometry = fan / np.array([scale, scale, 1, 1, scale, scale])
+    found = [at_scale(fan, 1 / scale, height, width) for fan in fans]
+    return sorted(found, key=lambda sector: np.flatnonzero(sector.mask.any(0)).mean())
+
+
+def at_scale(fan: np.ndarray, scale: float, height: int, width: int) -> Sector:
+    """A fan of the reduced picture in a picture `scale` times as large, of `height` × `width`."""
+    geometry = fan * np.array([scale, scale, 1, 1, scale, scale])
     x, y, left, right, near, far = geometry.tolist()
     return Sector(
         mask=fan_mask(geometry, height, width),
@@ -61,161 +77,83 @@ def find_sector(frames: np.ndarray) -> Sector:
     )
 
 
+def fit_parts(active: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(pixels, fan) of each moving part that is a fan; parts far smaller than the largest none.
+
+    Two fans that touch are one part: it is tried cut in two where it is lowest.
+    """
+    labels, count = ndimage.label(active)
+    sizes = ndimage.sum_labels(active, labels, range(1, count + 1))
+    parts = [ndimage.binary_fill_holes(labels == 1 + i) for i in np.argsort(-sizes)
+             if sizes[i] > 0.25 * sizes.max()]  # fmt: skip
+    found = [(part, fan) for part in parts if (fan := fit_fan(part)) is not None]
+    if found:
+        return found
+    third = active.shape[1] // 3
+    seam = third + int(np.argmin(parts[0][:, third:-third].sum(0)))
+    halves = [largest_part(parts[0] & (np.arange(active.shape[1]) < seam)),
+              largest_part(parts[0] & (np.arange(active.shape[1]) > seam))]  # fmt: skip
+    fans = [fit_fan(half) if half.mean() > 0.03 else None for half in halves]
+    return [] if None in fans else list(zip(halves, fans, strict=True))
+
+
+def cropped_sector(frames: np.ndarray) -> np.ndarray:
+    """[H, W] bool: the image in grey frames [T, H, W] around which there is nothing but black.
+
+    For clips whose owner vouches for that: no still screen is asked for, and text would be kept.
+    The fan that holds what is ever bright, or, where none does, the bright region itself.
+
+    Raises:
+      Rejected: all is black.
+    """
+    peak = np.max([cv2.blur(frame, (3, 3)) for frame in frames], 0)
+    bright = ndimage.binary_erosion(peak > BLACK, np.ones((3, 3)), border_value=1)  # as blurred
+    bright = largest_part(bright)
+    if bright.mean() < 0.03:
+        raise Rejected("no_sector", "the picture is black")
+    height, width = bright.shape
+    scale = min(1.0, SIDE / max(height, width))
+    (small,) = reduced(bright[None].astype(np.float32), scale) > 0.5
+    fan = fit_fan(small)
+    if fan is None:
+        return bright
+    return at_scale(refine(fan, small), 1 / scale, height, width).mask
+
+
 def reduced(frames: np.ndarray, scale: float) -> np.ndarray:
     """[T, H, W] → [T, h, w] float32, areas averaged."""
     resize = functools.partial(cv2.resize, dsize=None, fx=scale, fy=scale)
     return np.stack([resize(f, interpolation=cv2.INTER_AREA) for f in frames]).astype(np.float32)
 
 
-def activity(small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """[T, h, w] → where anything flickers, [h, w] bool: the largest connected part, and all.
+def activity(small: np.ndarray) -> np.ndarray:
+    """[T, h, w] → where anything flickers, [h, w] bool.
 
     Inside a sector speckle varies even where the image is nearly black; around it the screen is
-    still, but for text that compression makes flicker, and that is too thin to survive opening.
+    still, but for text that compression makes flicker: little for its brightness, and too thin to
+    survive opening.
     """
     deviation = cv2.blur(small.std(0), (3, 3))
     still = min(float(np.percentile(deviation, 20)), STILL)
-    opened = ndimage.binary_opening(deviation > still + FLICKER, np.ones((3, 3)), iterations=2)
+    least = still + FLICKER + SCREEN * cv2.blur(small.mean(0), (3, 3))
+    opened = ndimage.binary_opening(deviation > least, np.ones((3, 3)), iterations=2)
     # Away from the picture's border: blurring widened what moves by a pixel.
-    opened = ndimage.binary_erosion(opened, np.ones((3, 3)), border_value=1)
-    labels, count = ndimage.label(opened)
+    return ndimage.binary_erosion(opened, np.ones((3, 3)), border_value=1)
+
+
+def largest_part(pixels: np.ndarray) -> np.ndarray:
+    """The largest connected part of [H, W] bool, its holes filled; empty if there is none."""
+    labels, count = ndimage.label(pixels)
     if not count:
-        return opened, opened
-    parts = ndimage.sum_labels(opened, labels, range(1, count + 1))
-    return ndimage.binary_fill_holes(labels == 1 + np.argmax(parts)), opened
+        return pixels
+    sizes = ndimage.sum_labels(pixels, labels, range(1, count + 1))
+    return ndimage.binary_fill_holes(labels == 1 + np.argmax(sizes))
 
 
-def polar(geometry: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Angle from straight down and radius of every pixel, seen from the apex."""
-    y, x = np.mgrid[:height, :width]
-    x, y = x - geometry[0], y - geometry[1]
-    return np.arctan2(x, y), np.hypot(x, y)
+def written_once(small: np.ndarray) -> np.ndarray:
+    """[T, h, w] → pixels that change in one step more than in all others, [h, w] bool.
 
-
-def fan_mask(geometry: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Pixels inside (apex x, apex y, left, right, near, far)."""
-    angle, radius = polar(geometry, height, width)
-    _, _, left, right, near, far = geometry
-    return (angle >= left) & (angle <= right) & (radius >= near) & (radius <= far)
-
-
-def fit_fan(active: np.ndarray) -> np.ndarray | None:
-    """The fan that best separates active from still pixels, or None if none does it well."""
-    height, width = active.shape
-    weight = np.where(active, 1.0, -DARK)
-    best, best_score = None, -np.inf
-    for start in starts(active):
-        found = optimize.minimize(
-            cost, start, (weight,), method="Nelder-Mead",
-            options={"maxfev": 700, "xatol": 0.02, "fatol": 1e-4,
-                     "initial_simplex": simplex(start)},
-        )  # fmt: skip
-        if -found.fun > best_score:
-            best, best_score = found.x, -found.fun
-    inside = fan_mask(unfold(best), height, width)
-    common = (inside & active).sum()
-    opening = np.degrees(2 * best[2])
-    if not 25 <= opening <= 140 or inside.mean() < 0.06:
-        return None
-    if common < 0.93 * active.sum() or common < 0.7 * inside.sum():
-        return None
-    # Its edges must show: a still screen lies around it.
-    around = ~inside
-    if around.mean() < 0.05 or (active & around).sum() > 0.3 * around.sum():
-        return None
-    return unfold(best)
-
-
-def unfold(symmetric: np.ndarray) -> np.ndarray:
-    """(apex x, apex y, half angle, near, far) → (apex x, apex y, left, right, near, far)."""
-    x, y, half, near, far = symmetric
-    return np.array([x, y, -half, half, near, far])
-
-
-def starts(active: np.ndarray) -> list[np.ndarray]:
-    """First guesses from the outline: edges as lines through the rows' ends."""
-    rows = np.flatnonzero(active.any(1))
-    columns = np.flatnonzero(active.any(0))
-    top, bottom = rows[0], rows[-1]
-    middle = (columns[0] + columns[-1]) / 2
-    guesses = []
-    for opening in (60, 80, 100):
-        half = np.radians(opening) / 2
-        spread = (columns[-1] - columns[0]) / 2
-        apex = max(top - 0.15 * (bottom - top), bottom - spread / np.tan(half) * 1.15)
-        apex = min(apex, top + 2)
-        guesses.append(np.array([middle, apex, half, max(top - apex, 1.0), bottom - apex]))
-    return guesses
-
-
-def simplex(start: np.ndarray) -> np.ndarray:
-    """Steps of a few pixels and degrees around a guess."""
-    steps = np.array([6, -10, 0.12, 4, 8])
-    return np.vstack([start, start + np.diag(steps)])
-
-
-def cost(symmetric: np.ndarray, weight: np.ndarray) -> float:
-    """Still pixels inside minus active ones, edges softened to one pixel, per pixel."""
-    angle, radius = polar(symmetric, *weight.shape)
-    _, _, half, near, far = symmetric
-    margin = np.minimum(
-        (half - np.abs(angle)) * np.maximum(radius, 1), np.minimum(radius - near, far - radius)
-    )
-    soft = np.clip(margin + 0.5, 0, 1)
-    return -float((soft * weight).sum()) / weight.size
-
-
-def refine(geometry: np.ndarray, active: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Move each edge out or in to where the active pixels end."""
-    result = geometry.copy()
-    angle, radius = polar(geometry, *active.shape)
-    _, _, left, right, near, far = geometry
-    within = (radius > near + 0.2 * (far - near)) & (radius < far)
-    for side, start in ((2, left), (3, right)):
-        result[side] = edge(angle, active, within, start, np.copysign(np.radians(4), start))
-    core = np.abs(angle) < 0.85 * right
-    result[5] = edge(radius, active, core, far, 6.0)
-    # Between the transducer and the first echo lies blood or gel: near is the first echo of all.
-    echoes = radius[core & (others | active)]
-    result[4] = max(float(np.percentile(echoes, 0.5)) - 1.0, 0.0) if len(echoes) else near
-    return result
-
-
-def edge(
-    coordinate: np.ndarray, active: np.ndarray, within: np.ndarray, start: float, reach: float
-) -> float:
-    """Up to |reach| inside or outside `start`: the outermost line that is still active."""
-    bins = start + reach * np.linspace(-1, 1, 33)
-    order = np.sign(reach)
-    index = np.digitize(order * coordinate[within], order * bins)
-    total = np.bincount(index, minlength=len(bins) + 1)[1:-1]
-    hits = np.bincount(index, active[within], minlength=len(bins) + 1)[1:-1]
-    lit = np.flatnonzero((total >= 3) & (hits >= EDGE * total))
-    return float(bins[lit[-1] + 1] if len(lit) else start)
-
-
-def refuse_traces(frames: np.ndarray, scale: float) -> None:
-    """M-mode and spectral Doppler: a picture that scrolls, or that a cursor rewrites."""
-    first = np.linspace(0, len(frames) - 2, 8).astype(int)
-    now, then = reduced(frames[first], scale), reduced(frames[first + 1], scale)
-    changed = [columns_changed(a, b) for a, b in zip(now, then, strict=True)]
-    scrolls = [shifted_better(a, b) for a, b in zip(now, then, strict=True)]
-    swept = np.median(changed) < 0.3 and columns_changed(now[0], then[-1]) > 0.5
-    if swept or np.mean(scrolls) > 0.5:
-        raise Rejected("m_mode_or_spectral", "a trace that scrolls or is rewritten by a cursor")
-
-
-def columns_changed(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of the columns that differ between two frames."""
-    return float((np.abs(b - a).mean(0) > 1.0).mean())
-
-
-def shifted_better(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether b is a moved sideways by a few pixels, rather than a changed in place."""
-    errors = {
-        k: np.abs(b[:, max(-k, 0) : b.shape[1] - max(k, 0)]
-                  - a[:, max(k, 0) : a.shape[1] - max(-k, 0)]).mean()
-        for k in range(-8, 9)
-    }  # fmt: skip
-    best = min(errors, key=errors.get)
-    return best != 0 and errors[best] < 0.3 * errors[0]
+    A cursor writes the columns of M-mode and spectral Doppler; tissue changes in every frame.
+    """
+    steps = np.abs(np.diff(small, axis=0))
+    return steps.max(0) > 0.5 * steps.sum(0)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from data_pipelines.labels import Label
+from data_pipelines.labels import Label, check_frames
 from data_pipelines.records import (
     MAX_FRAMES,
     MEASUREMENTS,
@@ -40,6 +40,9 @@ def make_records(
         `records.UNKNOWN` what is known.
     """
     masks = masks or {}
+    check_frames(label, len(frames), masks)
+    if len(frames) == 1:
+        times = np.zeros(1)  # known, whatever the rate
     measured = dict(label.measurements)
     for name in ("aortic_stenosis", "aortic_regurgitation"):
         fields[name] = getattr(label, name)
@@ -65,7 +68,7 @@ def make_records(
                 "phase": np.asarray(label.phase[first:stop], np.float32),
                 "end_diastole": inside(label.end_diastole, first, stop),
                 "end_systole": inside(label.end_systole, first, stop),
-                "masks": [encode_mask(masks[frame]) for frame in traced],
+                "masks": [encode_mask(np.where(sector, masks[frame], 0)) for frame in traced],
                 "mask_frames": np.array(traced, np.int32) - first,
                 "r_waves": np.float32([t - began for t in r_waves if began <= t <= ended]),
             }

@@ -8,6 +8,7 @@
 a sibling folder, read back and counted, and only then given its name.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -15,21 +16,28 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-from tensorflow_datasets.core import example_serializer
-from tensorflow_datasets.proto import tf_example_pb2
+from array_record.python.array_record_module import ArrayRecordWriter
 
 from data_pipelines import records
+from data_pipelines.shard_files import (
+    WRITER_OPTIONS,
+    Identity,
+    count_records,
+    disk_errors,
+    identities,
+    identity,
+    serialize,
+    shard_name,
+)
+from data_pipelines.shard_files import read_shard as read_shard
 from echofm_jax.buckets import local_path
 from echofm_jax.errors import InputError
 
 SPLITS = ("train", "val", "test")
 SHARD_BYTES = 256 << 20  # a new shard begins after this much
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-_serializer = example_serializer.ExampleSerializer(records.FEATURES.get_serialized_info())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,76 +49,20 @@ class DatasetInfo:
     colour: bool  # frames are [H, W, 3] instead of [H, W]
     simulated: bool  # by `echofm phantom`; whatever shows it says so
     records: dict[str, int]  # per split; empty splits are absent
+    build: str = ""  # of the journal that can add files to it
 
 
-def serialize(example: Mapping) -> bytes:
-    """A record as stored; keys and types are those of `records.FEATURES`.
-
-    What is not given is stored as unknown, as `records.UNKNOWN` has it.
-    Features lie in the order of their names: protobuf's own order differs from process to process.
-    """
-    data = _serializer.serialize_example(records.FEATURES.encode_example(records.UNKNOWN | example))
-    return tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
-
-
-class Identity(NamedTuple):
-    """What tells records apart."""
-
-    patient_id: str
-    clip_id: str
-    segment: int
-
-
-def identity(data: bytes) -> Identity:
-    """The identity of a serialized record."""
-    feature = tf_example_pb2.Example.FromString(data).features.feature
-    return Identity(
-        feature["patient_id"].bytes_list.value[0].decode(),
-        feature["clip_id"].bytes_list.value[0].decode(),
-        feature["segment"].int64_list.value[0],
-    )
-
-
-class SplitWriter:
-    """Writes one split, a shard after the other, and remembers what it wrote."""
+class Contents:
+    """What a split holds, shard by shard."""
 
     def __init__(self, folder: Path, split: str):
         self.folder, self.split = folder, split
-        self.lengths: list[int] = []
-        self.identities: list[Identity] = []
-        self.bytes = self._room = 0
-        self._writer = None
-
-    def write(self, data: bytes) -> None:
-        """Append one serialized record."""
-        if self._room <= 0:
-            self._next_shard()
-        self._writer.write(data)
-        self._room -= len(data)
-        self.bytes += len(data)
-        self.lengths[-1] += 1
-        self.identities.append(identity(data))
-
-    def _next_shard(self) -> None:
-        self.close()
-        path = self.folder / f"part-{self.split}-{len(self.lengths)}"
-        self._writer = ArrayRecordWriter(str(path), "group_size:1")
-        self.lengths.append(0)
-        self._room = SHARD_BYTES
-
-    def close(self) -> None:
-        """End the shard that is being written."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        self.lengths: list[int] = []  # records of each shard
+        self.identities: list[Identity] = []  # of all records, in order
+        self.bytes = 0
 
     def finish(self) -> tfds.core.SplitInfo:
-        """Close, give the shards their names, and describe the split for TFDS."""
-        self.close()
-        total = len(self.lengths)
-        for i in range(total):
-            name = f"{records.DATASET}-{self.split}.array_record-{i:05d}-of-{total:05d}"
-            (self.folder / f"part-{self.split}-{i}").rename(self.folder / name)
+        """Describe the split for TFDS."""
         return tfds.core.SplitInfo(
             name=self.split,
             shard_lengths=self.lengths,
@@ -119,30 +71,72 @@ class SplitWriter:
         )
 
 
+class SplitWriter(Contents):
+    """Writes one split, a shard after the other, and remembers what it wrote."""
+
+    def __init__(self, folder: Path, split: str):
+        super().__init__(folder, split)
+        self._room = 0
+        self._writer = None
+
+    def write(self, data: bytes) -> None:
+        """Append one serialized record."""
+        if self._room <= 0:
+            self._next_shard()
+        with disk_errors():
+            self._writer.write(data)
+        self._room -= len(data)
+        self.bytes += len(data)
+        self.lengths[-1] += 1
+        self.identities.append(identity(data))
+
+    def _next_shard(self) -> None:
+        self.close()
+        path = self.folder / f"part-{self.split}-{len(self.lengths)}"
+        with disk_errors():
+            self._writer = ArrayRecordWriter(str(path), WRITER_OPTIONS)
+        self.lengths.append(0)
+        self._room = SHARD_BYTES
+
+    def close(self) -> None:
+        """End the shard that is being written."""
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            with disk_errors():
+                writer.close()
+
+    def finish(self) -> tfds.core.SplitInfo:
+        """Close, give the shards their names, and describe the split for TFDS."""
+        self.close()
+        total = len(self.lengths)
+        for i in range(total):
+            name = shard_name(self.split, i, total)
+            (self.folder / f"part-{self.split}-{i}").rename(self.folder / name)
+        return super().finish()
+
+
+def target_folder(data_dir: Path | str) -> Path:
+    """Where the shards of a data set lie, or will."""
+    return local_path(data_dir) / records.DATASET / records.VERSION
+
+
 @contextlib.contextmanager
-def new_dataset(data_dir: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
+def new_dataset(data_dir: Path | str) -> Iterator[Path]:
     """A folder to write splits into; it becomes the data set when the block ends well.
 
     Raises:
       InputError: there is a data set already, or no way to write one.
     """
-    target = Path(data_dir) / records.DATASET / records.VERSION
-    if target.exists() and not overwrite:
-        raise InputError(
-            f"{data_dir} holds a data set already: give another --data_dir, or --overwrite"
-        )
+    target = target_folder(data_dir)
+    if target.exists():
+        raise InputError(f"{data_dir} holds a data set already: give another folder")
     building = target.with_name(f".{records.VERSION}.building-{os.getpid()}")
     try:
         building.mkdir(parents=True)
         yield building
-        if target.exists():
-            shutil.rmtree(target)
         building.rename(target)
     except OSError as error:
-        raise InputError(
-            f"cannot write {data_dir}: {error.strerror or error}; free some space or choose "
-            "another --data_dir"
-        ) from error
+        raise cannot_write(data_dir, error) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
         for parent in (target.parent, target.parent.parent):
@@ -150,10 +144,22 @@ def new_dataset(data_dir: Path | str, *, overwrite: bool = False) -> Iterator[Pa
                 parent.rmdir()
 
 
-def describe(folder: Path, writers: Mapping[str, SplitWriter], **settings) -> dict[str, int]:
-    """Finish the splits, write the metadata, read everything back; returns records per split."""
-    writers = {split: writer for split, writer in writers.items() if writer.lengths}
-    infos = [writer.finish() for writer in writers.values()]
+def cannot_write(data_dir: Path | str, error: OSError) -> InputError:
+    """What the user is told of a full disk and the like."""
+    return InputError(
+        f"cannot write {data_dir}: {error.strerror or error}; free some space and start "
+        "again, or choose another --data_dir"
+    )
+
+
+def describe(folder: Path, contents: Mapping[str, Contents], **settings) -> dict[str, int]:
+    """Finish the splits, write the metadata, read everything back; returns records per split.
+
+    Raises:
+      RuntimeError: `verify` finds something.
+    """
+    contents = {split: held for split, held in contents.items() if held.lengths}
+    infos = [held.finish() for held in contents.values()]
     tfds.folder_dataset.write_metadata(
         data_dir=str(folder),
         features=records.FEATURES,
@@ -162,14 +168,34 @@ def describe(folder: Path, writers: Mapping[str, SplitWriter], **settings) -> di
         description="De-identified echocardiogram clips",
         check_data=False,
     )
-    counts = {split: len(writer.identities) for split, writer in writers.items()}
+    counts = {split: len(held.identities) for split, held in contents.items()}
     described = settings | {"records": counts}
     (folder / "echofm.json").write_text(json.dumps(described, indent=2) + "\n")
-    for split, writer in writers.items():
-        found = [identity(data) for data in raw_source(folder, split)]
-        if found != writer.identities:
-            raise RuntimeError(f"split {split}: the shards do not hold what was written")
+    verify(folder, contents)
     return counts
+
+
+def verify(folder: Path, contents: Mapping[str, Contents]) -> None:
+    """Read every shard and compare.
+
+    Raises:
+      RuntimeError: the shards do not hold what `contents` says, or a patient is in two splits.
+    """
+    patients: dict[str, str] = {}
+    for split, held in contents.items():
+        first = 0
+        for number, length in enumerate(held.lengths):
+            name = shard_name(split, number, len(held.lengths))
+            expected = held.identities[first : first + length]
+            first += length
+            if identities(folder / name) != expected:
+                raise RuntimeError(f"{name}: the shards do not hold what was written")
+            for record in expected:
+                if patients.setdefault(record.patient_id, split) != split:
+                    raise RuntimeError(
+                        f"patient {record.patient_id} is in two splits, "
+                        f"{patients[record.patient_id]} and {split}"
+                    )
 
 
 def template(folder: Path) -> tfds.core.ShardedFileTemplate:
@@ -204,7 +230,7 @@ def write_dataset(
 
 def dataset_folder(data_dir: Path | str) -> Path:
     """Where a data set's shards lie; raises InputError if there is none."""
-    folder = local_path(data_dir) / records.DATASET / records.VERSION
+    folder = target_folder(data_dir)
     if not (folder / "echofm.json").is_file():
         raise InputError(
             f"no data set in {data_dir}: make one with `echofm ingest --source FILES "
@@ -222,11 +248,11 @@ def dataset_info(data_dir: Path | str) -> DatasetInfo:
         raise InputError(f"{path} is damaged ({error}): ingest again") from None
 
 
-def open_split(data_dir: Path | str, split: str):
-    """A split as TFDS's random-access data source: `[i]` gives the decoded features.
+def split_files(data_dir: Path | str, split: str) -> list[tuple[Path, int]]:
+    """The shards of a split in order, and how many records each holds.
 
     Raises:
-      InputError: no data set, no such split, or a shard that is missing.
+      InputError: no data set, no such split, or a shard that is missing or cut short.
     """
     folder, counts = dataset_folder(data_dir), dataset_info(data_dir).records
     if split not in counts:
@@ -234,24 +260,22 @@ def open_split(data_dir: Path | str, split: str):
             f"no split '{split}' in {data_dir}: it has {', '.join(counts)}; ingest more patients "
             "or choose one of these"
         )
-    builder = tfds.builder_from_directory(folder)
-    for path in builder.info.splits[split].filepaths:
-        if not Path(path).is_file():
-            raise InputError(f"{folder}: shard {Path(path).name} is missing: ingest again")
-    try:
-        return builder.as_data_source(split)
-    except Exception as error:  # a damaged shard; each reader raises its own
-        raise InputError(f"{folder}: a shard of '{split}' cannot be read: ingest again") from error
+    described = tfds.builder_from_directory(folder).info.splits[split]
+    files = [Path(path) for path in described.filepaths]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:  # a network file system is slow to open
+        found = list(pool.map(count_records, files))
+    for path, count, expected in zip(files, found, described.shard_lengths, strict=True):
+        if count != expected:
+            what = "is missing" if count is None else f"holds {count} of its {expected} records"
+            raise InputError(f"{folder}: shard {path.name} {what}: ingest again")
+    return list(zip(files, found, strict=True))
 
 
-def read_shard(path: Path) -> Iterator[bytes]:
-    """The serialized records of one file, in order."""
-    reader = ArrayRecordReader(str(path))
-    for i in range(reader.num_records()):
-        yield reader.read([i])[0]
-    reader.close()
+def open_split(data_dir: Path | str, split: str):
+    """A split as TFDS's random-access data source: `[i]` gives the decoded features.
 
-
-def raw_source(folder: Path, split: str):
-    """The serialized records of a split, in order."""
-    return tfds.builder_from_directory(folder).as_data_source(split).data_source
+    Raises:
+      InputError: as `split_files`.
+    """
+    split_files(data_dir, split)
+    return tfds.builder_from_directory(dataset_folder(data_dir)).as_data_source(split)

@@ -1,6 +1,7 @@
 """Patients, not clips, are divided into train, val and test; by hash, so that it never changes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from data_pipelines.shards import SPLITS
 from echofm_jax.errors import InputError
@@ -35,13 +36,20 @@ def split_of(patient: str, shares: Sequence[float]) -> str:
     return "val" if place < shares[0] + shares[1] else "test"
 
 
-def fill_empty(patients: Sequence[str], shares: Sequence[float]) -> dict[str, str]:
+def fill_empty(
+    patients: Sequence[str],
+    shares: Sequence[float],
+    fixed: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
     """Patients that must change their split so that train, then val, are not empty.
 
     A handful of patients can all fall into one split; then those whose hash lies nearest to the
-    interval that wants one move. Returns {patient: its new split}, usually nothing.
+    interval that wants one move. Whoever is in `fixed` (patient → split) stays there.
+
+    Returns:
+      {patient: its new split}, usually nothing.
     """
-    places = {p: split_of(p, shares) for p in set(patients)}
+    places = {p: split_of(p, shares) for p in set(patients)} | fixed
     moved: dict[str, str] = {}
     for wanted in SPLITS[:2]:
         share = shares[SPLITS.index(wanted)]
@@ -50,7 +58,11 @@ def fill_empty(patients: Sequence[str], shares: Sequence[float]) -> dict[str, st
         edges = (0.0, shares[0]) if wanted == "train" else (shares[0], shares[0] + shares[1])
         # The only patient of `train` stays there; all others are free to train on.
         splits = list(places.values())
-        free = [p for p, split in places.items() if split != "train" or splits.count(split) > 1]
+        free = [
+            p
+            for p, split in places.items()
+            if p not in fixed and (split != "train" or splits.count(split) > 1)
+        ]
         if free:
             nearest = min(free, key=lambda p: (min(abs(position(p) - e) for e in edges), p))
             places[nearest] = moved[nearest] = wanted

@@ -1,15 +1,21 @@
 """A function over many files on all cores, in order, with as many results in memory as workers.
 
 A process that dies (a codec's segmentation fault, the kernel's out-of-memory killer) costs its
-file, never the run.
+file, never the run. Each may take its share of the machine's memory and no more, whatever a file
+makes it do; what asks for more gets a MemoryError.
 """
 
 import collections
 import multiprocessing
+import os
+import resource
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
+
+MOST, LEAST = 4 << 30, 1 << 30  # bytes that one process may take at most; that each needs
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -44,7 +50,23 @@ def map_in_order(
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin,
+        initargs=(min(MOST, max(LEAST, machine // workers)),),
+    )
+
+
+def _begin(memory: int) -> None:
+    """In a new process: take so many bytes at most, and do not outlive the parent."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    limit = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    # Its siblings hold the queue of tasks open: a parent that was killed would not be missed.
+    parent = multiprocessing.parent_process()
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _submit(

@@ -1,7 +1,8 @@
-"""`echofm bench`: the step, the loader and start-up, measured; the last line is JSON.
+"""`echofm bench`: the step, the loader, ingestion and start-up, measured; the last line is JSON.
 
 echofm bench step --model vit_s
 echofm bench loader --data_dir DATA
+echofm bench ingest --source FOLDER
 echofm bench startup
 """
 
@@ -13,7 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from data_pipelines import bench_loader
+from data_pipelines import bench_ingest, bench_loader
 from echofm_jax import cli
 
 STARTUP = {
@@ -36,12 +37,14 @@ def main(argv: Sequence[str]) -> int:
     step.add_argument("--remat", default="full", choices=("full", "none"))
     step.add_argument("--steps", type=int, default=8)
     bench_loader.add_arguments(parts.add_parser("loader", help="clips a second and core"))
+    bench_ingest.add_arguments(parts.add_parser("ingest", help="DICOM clips a second and core"))
     parts.add_parser("startup", help="import and --help, whole processes")
     for part in parts.choices.values():
         part.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
     options = vars(parser.parse_args(argv))
     part, only_json = options.pop("part"), options.pop("json")
-    result = {"step": _step, "loader": _loader, "startup": _startup}[part](**options)
+    run = {"step": _step, "loader": _loader, "ingest": _ingest, "startup": _startup}[part]
+    result = run(**options)
     if not only_json:
         for name, value in result.items():
             print(f"{name:26s}{value:.4g}" if isinstance(value, float) else f"{name:26s}{value}")
@@ -57,6 +60,10 @@ def _step(**options) -> dict:
 
 def _loader(**options) -> dict:
     return bench_loader.bench_loader(**options)
+
+
+def _ingest(**options) -> dict:
+    return bench_ingest.bench_ingest(**options)
 
 
 def _startup(runs: int = 7) -> dict:

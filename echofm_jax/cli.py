@@ -15,6 +15,7 @@ from echofm_jax.errors import InputError, TryAgain
 COMMANDS = {
     "phantom": ("data_pipelines.phantom", "write simulated echo studies with known truth"),
     "ingest": ("data_pipelines.ingest", "raw echo files -> de-identified shards and a report"),
+    "inspect": ("data_pipelines.inspection", "what a data set holds; damage; privacy audit"),
     "train": ("echofm_jax.train", "pre-train; run again with the same workdir it resumes"),
     "plan": ("echofm_jax.plan", "what a config needs on TPUs, before one is asked for"),
     "evaluate": ("echofm_jax.evaluate", "metrics and figures of a checkpoint"),

@@ -15,6 +15,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from data_pipelines.augment import NONE, Augment
 from echofm_jax import remat
 from echofm_jax.architecture import Architecture
 from echofm_jax.errors import InputError
@@ -56,10 +57,14 @@ def default_config(model: str, variant: str) -> ConfigDict:
         "model": dataclasses.asdict(Architecture(**pick(MODELS, model, "model"))),
         "objective": dataclasses.asdict(Objective(**pick(OBJECTIVES, variant, "variant"))),
         "data": {
-            "dir": "",  # what `echofm ingest --data_dir` wrote
+            "dir": "",  # what `echofm ingest --data_dir` wrote, or a mixture of them (a JSON file)
+            "cache_dir": "",  # a folder on a local disk for copies of the shards
             "batch_size": 256,  # clips per update, over all devices
             "window_seconds": 0.0,  # 0: consecutive frames, as the paper
             "assumed_fps": 30.0,  # for clips whose rate is unknown
+            "windows_per_record": 1,  # clips from each reading of a record, together in a batch
+            "augment": dataclasses.asdict(NONE),  # none, as the paper
+            "max_bad_records": 1e-3,  # share of an epoch that may be unreadable; 0: none
             "workers": 0,  # decoding threads; 0: one a core, at most 8
         },
         "optim": {
@@ -146,18 +151,18 @@ def check(config: ConfigDict) -> None:
         for name, allowed in CHOICES.items()
         if flat[name] not in allowed
     ]
-    positive = ("data.batch_size", "optim.accumulate", "train.log_every", "mesh.slices",
-                "mesh.fsdp", "mesh.tensor",
+    positive = ("data.batch_size", "data.windows_per_record", "optim.accumulate",
+                "train.log_every", "mesh.slices", "mesh.fsdp", "mesh.tensor",
                 "train.checkpoint_every", "train.keep", "train.max_bad_steps",
-                "train.evaluate_batches", "model.width",
-                "model.heads", "model.depth", "model.decoder_heads", "model.decoder_depth",
-                "model.tubelet", "model.patch", "model.frames", "model.pred_frames",
-                "model.size")  # fmt: skip
+                "train.evaluate_batches", "model.width", "model.heads", "model.depth",
+                "model.decoder_heads", "model.decoder_depth", "model.tubelet", "model.patch",
+                "model.frames", "model.pred_frames", "model.size")  # fmt: skip
     problems += [f"{name}={flat[name]} must be at least 1" for name in positive if flat[name] < 1]
     above = ("optim.epochs", "model.mlp_ratio")
     problems += [f"{name}={flat[name]} must be above 0" for name in above if not flat[name] > 0]
     if not problems:
         problems += architecture(config).problems()
+        problems += [f"data.{problem}" for problem in augment(config).problems()]
         problems += unused_axes(config)
         if config.data.batch_size % config.optim.accumulate:
             problems.append(
@@ -168,7 +173,7 @@ def check(config: ConfigDict) -> None:
         problems.append(f"train.evaluate_every={config.train.evaluate_every} is negative")
     if config.train.watchdog and not config.train.watchdog > 1:
         problems.append(f"train.watchdog={config.train.watchdog} is neither 0 nor above 1")
-    for name in ("objective.mask_ratio", "optim.ema"):
+    for name in ("objective.mask_ratio", "optim.ema", "data.max_bad_records"):
         if not 0 <= flat[name] < 1:
             problems.append(f"{name}={flat[name]} is not in [0, 1)")
     if problems:
@@ -202,6 +207,11 @@ def anywhere(config: ConfigDict) -> Architecture:
     return dataclasses.replace(architecture(config), attention="auto")
 
 
+def augment(config: ConfigDict) -> Augment:
+    """The augmentation's part of a config."""
+    return Augment(**config.data.augment)
+
+
 def objective(config: ConfigDict) -> Objective:
     """The objective's part of a config."""
     return Objective(**config.objective)
@@ -225,9 +235,9 @@ class Recipe:
 
 
 def recipe(config: ConfigDict, train_records: int) -> Recipe:
-    """Epochs → steps, and blr → learning rate, for `train_records` clips."""
+    """Epochs → steps, and blr → learning rate, for `train_records` records."""
     optim = config.optim
-    per_epoch = train_records / config.data.batch_size
+    per_epoch = train_records * config.data.windows_per_record / config.data.batch_size
     steps = optim.steps or max(1, round(optim.epochs * per_epoch))
     return Recipe(
         steps_per_epoch=per_epoch,

@@ -88,7 +88,7 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -
     """
     import jax
 
-    from data_pipelines import shards
+    from data_pipelines import mixture
     from data_pipelines.clip_source import ClipSource
     from data_pipelines.loader import make_loader
     from echofm_jax import config as configs
@@ -109,15 +109,21 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -
     arch, objective = configs.anywhere(config), configs.objective(config)
     fresh = jax.jit(init_params, static_argnums=0)(arch, jax.random.key(config.seed + 1))
     models = {"model": jax.device_put(params), "random": fresh}
-    info = shards.dataset_info(config.data.dir)
+    info = mixture.dataset_info(config.data.dir)
     split = choose_split(info.records, split, config.data.dir)
     cfg = loader_config(
-        config, split=split, shuffle=False, num_epochs=1, batch_size=BATCH, labels=True
+        config,
+        split=split,
+        shuffle=False,
+        num_epochs=1,
+        batch_size=BATCH,
+        labels=True,
+        max_bad_records=0.0,
     )
-    source = ClipSource(cfg.data_dir, split)
+    source = ClipSource(cfg.data_dir, split, cfg.cache_dir)
 
     def with_sectors(batch: dict) -> dict:
-        sectors = [sector_mask(source[i], cfg, info) for i in batch["index"].tolist()]
+        sectors = [sector_mask(source[i], cfg) for i in batch["index"].tolist()]
         return batch | {"sector": np.stack(sectors)}
 
     # ---- clips -----------------------------------------------------------------------------
@@ -132,7 +138,7 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -
     embed = jax.jit(lambda params, clips: encode(params, clips, arch=arch).frames)
     embedders = {name: partial(embed, params) for name, params in models.items()}
     recordings, maps = measure_recordings(
-        (read_recording(source[i], cfg, info) for i in index), embedders, arch
+        (read_recording(source[i], cfg) for i in index), embedders, arch
     )
     # ---- numbers and figures ---------------------------------------------------------------
     found = {"step": step, "split": split, "clips": len(index), "patients": len(set(patients))}

@@ -76,6 +76,8 @@ class Progress:
             text += f", HBM {values['hbm_gb']:.3g} GB, at most {values['hbm_peak_gb']:.3g}"
         if values["skipped"]:
             text += f", {values['skipped']:.0f} skipped"
+        if values["bad_records"]:
+            text += f", {values['bad_records']:.0f} bad records"
         if self.bar is not None:
             self.bar.set_postfix_str(text, refresh=False)
             self.bar.update(step - self.bar.n)

@@ -199,9 +199,9 @@ def data_set(config: ConfigDict) -> tuple[int, bool]:
     """Training clips of the config's data set and whether they are in colour; or the paper's."""
     if not config.data.dir:
         return PAPER_CLIPS, False
-    from data_pipelines import shards
+    from data_pipelines import mixture
 
-    info = shards.dataset_info(config.data.dir)
+    info = mixture.dataset_info(config.data.dir)
     return info.records["train"], info.colour
 
 

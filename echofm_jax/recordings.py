@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from tqdm import tqdm
 
-from data_pipelines import records, shards
+from data_pipelines import records
 from data_pipelines.clip_source import Record
 from data_pipelines.loader import LoaderConfig, decode_window
 from data_pipelines.window import choose_frames, frame_times
@@ -33,7 +33,7 @@ class Recording:
     sector: np.ndarray  # [H, W] bool
 
 
-def read_recording(record: Record, cfg: LoaderConfig, info: shards.DatasetInfo) -> Recording | None:
+def read_recording(record: Record, cfg: LoaderConfig) -> Recording | None:
     """All of a record as `cfg` samples it; None if it is shorter than one window."""
     fps = float(record.floats("fps")[0])
     num_frames = len(record.bytes_list("frames"))
@@ -51,12 +51,12 @@ def read_recording(record: Record, cfg: LoaderConfig, info: shards.DatasetInfo) 
     labelled = record.floats("phase")
     beats = phase.beat_time(labelled) if len(labelled) else np.full(num_frames, np.nan)
     return Recording(
-        frames=decode_window(record, index, cfg, info),
+        frames=decode_window(record, index, cfg),
         seconds=seconds,
         beats=beats[index],
         end_diastole=(times[label(record, "end_diastole")] - times[index[0]]) / interval,
         end_systole=(times[label(record, "end_systole")] - times[index[0]]) / interval,
-        sector=sector_mask(record, cfg, info),
+        sector=sector_mask(record, cfg),
     )
 
 
@@ -65,13 +65,14 @@ def label(record: Record, key: str) -> np.ndarray:
     return np.array(record.example.features.feature[key].int64_list.value, int)
 
 
-def sector_mask(record: Record, cfg: LoaderConfig, info: shards.DatasetInfo) -> np.ndarray:
+def sector_mask(record: Record, cfg: LoaderConfig) -> np.ndarray:
     """[size, size] bool, inside the ultrasound sector; all True where that is not known."""
     packed = record.bytes_list("sector")[0]
     if not packed:
         return np.ones((cfg.size, cfg.size), bool)
-    nearest = (np.arange(cfg.size) + 0.5) * info.size / cfg.size
-    return records.unpack_sector(packed, info.size)[np.ix_(*[nearest.astype(int)] * 2)]
+    stored = record.info.size
+    nearest = (np.arange(cfg.size) + 0.5) * stored / cfg.size
+    return records.unpack_sector(packed, stored)[np.ix_(*[nearest.astype(int)] * 2)]
 
 
 def embed_recording(

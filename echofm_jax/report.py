@@ -27,7 +27,8 @@ class Window(NamedTuple):
     steps: int
     wall: float  # seconds
     seconds: dict[str, float]  # of this host, by `hosts.KINDS`
-    everybody: jax.Array | None  # [hosts, kinds] the same of all hosts, once the devices are there
+    bad_records: int  # that this host met since the run began
+    everybody: jax.Array | None  # [hosts, kinds + 1] both of all hosts, once the devices are there
 
 
 class Report:
@@ -65,8 +66,8 @@ class Report:
         self.diverged = ""
         goodput.save()  # a kill before the first logged step does not lose the compilation
 
-    def log(self, step: int, metrics: dict) -> None:
-        """Take a step's metrics; write those of the window before.
+    def log(self, step: int, metrics: dict, bad_records: int = 0) -> None:
+        """Take a step's metrics and the bad records so far; write those of the window before.
 
         The host is held to two steps ahead of the devices, so that its clock tells their pace.
         """
@@ -76,7 +77,7 @@ class Report:
         if step % self.every and step != self.steps:
             return
         self._flush(step)
-        self.pending = (step, metrics, self._window(step))
+        self.pending = (step, metrics, self._window(step, bad_records))
 
     def held_out(self, step: int, values: dict[str, float]) -> None:
         """Write what `Validation.measure` found after a step."""
@@ -96,7 +97,7 @@ class Report:
             "wall": sum(seconds.values()),
         }
 
-    def _window(self, step: int) -> Window:
+    def _window(self, step: int, bad_records: int) -> Window:
         """Close the window that ends with `step`."""
         now = self._so_far()
         passed = {kind: now[kind] - self.seen[kind] for kind in now}
@@ -105,12 +106,12 @@ class Report:
             if self.windows % ALONE_EVERY == 0:
                 self.goodput.drain()
                 passed["alone_s"] = self.alone.seconds()
-            row = np.array([passed[kind] for kind in KINDS], np.float32)
+            row = np.array([*(passed[kind] for kind in KINDS), bad_records], np.float32)
             everybody = self.hosts.gather(row)
         wall, steps = passed.pop("wall"), step - self.logged
         self.windows, self.logged = self.windows + 1, step
         self.seen = now | {"alone_s": passed["alone_s"]}
-        return Window(steps, wall, passed, everybody)
+        return Window(steps, wall, passed, bad_records, everybody)
 
     def _flush(self, now_at: int) -> None:
         """Write the pending metrics; `now_at` is the last step that was started."""
@@ -145,17 +146,18 @@ class Report:
             )
 
     def _compare(self, window: Window) -> dict[str, float]:
-        """What all hosts did in a window; nothing where there is one."""
+        """What all hosts did in a window; of one host only its bad records."""
         if window.everybody is None:
-            return {}
-        table = np.asarray(window.everybody)
+            return {"bad_records": window.bad_records}
+        told = np.asarray(window.everybody)
+        table, bad_records = told[:, :-1], float(told[:, -1].sum())
         # Here the devices waited inside a collective for the host that had no data.
         longest = float(table[:, list(KINDS).index("data_wait_s")].max())
         others = max(0.0, longest - window.seconds["data_wait_s"])
         moved = self.goodput.move(others, "step", "data_wait")
         self.seen["step_s"] -= moved  # so that the next window does not see it
         self.seen["data_wait_s"] += moved
-        return self.hosts.report(table, window.wall)
+        return self.hosts.report(table, window.wall) | {"bad_records": bad_records}
 
     def __enter__(self) -> "Report":
         """Close when the loop ends, however it ends."""

@@ -59,13 +59,13 @@ def held_out_clip(config: ConfigDict) -> np.ndarray | None:
     """The first held-out clip of the workdir's data [1, T, H, W(, 3)]; None where there is none."""
     if not config.data.dir:
         return None
-    from data_pipelines import shards
+    from data_pipelines import mixture
     from data_pipelines.loader import make_loader
     from echofm_jax.evaluate import choose_split
     from echofm_jax.train import loader_config
 
     try:
-        split = choose_split(shards.dataset_info(config.data.dir).records, None, config.data.dir)
+        split = choose_split(mixture.dataset_info(config.data.dir).records, None, config.data.dir)
         loader = make_loader(
             loader_config(config, split=split, shuffle=False, num_epochs=1, batch_size=1)
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from data_pipelines import shards
+from data_pipelines import mixture
 from data_pipelines.loader import LoaderConfig, make_loader
 from echofm_jax import cli, perf
 from echofm_jax import config as configs
@@ -39,7 +39,7 @@ from echofm_jax.watchdog import Watchdog
 from echofm_jax.workdir import open_workdir
 
 log = logging.getLogger(__name__)
-OWN = {"data.dir": "", "data.workers": 0}  # what hosts may have each their own of
+OWN = {"data.dir": "", "data.cache_dir": "", "data.workers": 0}  # hosts may have each their own
 
 
 def main(argv: Sequence[str]) -> int:
@@ -83,7 +83,7 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
     mesh = make_mesh(slices=axes.slices, fsdp=axes.fsdp, tensor=axes.tensor)
     if not config.data.dir:
         raise InputError("no data: give --config.data.dir=DIR, what `echofm ingest` wrote")
-    info = shards.dataset_info(config.data.dir)
+    info = mixture.dataset_info(config.data.dir)
     require_same("config or data set", configs.leaves(config) | OWN | dataclasses.asdict(info))
     program = build(config, mesh, info.records["train"], colour=info.colour)
     recipe = program.recipe
@@ -139,7 +139,7 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
             last = stop.due(step) or step == recipe.steps
             with goodput.time("checkpoint"):
                 checkpoints.save(step, state, loader.get_state(), force=last)
-            report.log(step, metrics)
+            report.log(step, metrics, loader.bad_records)
             if held_out.due(step):
                 report.held_out(step, held_out.measure(state))
             if last or report.diverged:
@@ -171,8 +171,12 @@ def loader_config(config: ConfigDict, **changes) -> LoaderConfig:
             patch=model.patch,
             window_seconds=data.window_seconds,
             assumed_fps=data.assumed_fps,
+            windows_per_record=data.windows_per_record,
+            augment=configs.augment(config),
             masking=config.objective.masking,
             seed=config.seed,
+            max_bad_records=data.max_bad_records,
+            cache_dir=data.cache_dir,
             workers=data.workers,
         ),
         **changes,

@@ -1,14 +1,19 @@
 """Cleaning: what is stored lies inside the sector, square, in the colours asked for."""
 
+import functools
+
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from conftest import SAMPLES
 from test_sector import fan_screen, needs_samples
 
 from data_pipelines import readers
 from data_pipelines.clean import clean
 from data_pipelines.clip import Clip, Rejected
+from data_pipelines.phantom_files import identity, screen
+from data_pipelines.phantom_image import simulate
 
 
 def clip(frames, mode=""):
@@ -84,6 +89,95 @@ def test_colour_is_kept_when_asked_for():
 def test_nothing_is_kept_of_a_screen_without_sector():
     with pytest.raises(Rejected):
         clean(clip(np.zeros((8, 100, 100), np.uint8)), size=64, colour=False)
+
+
+@functools.cache
+def phantom(view, seed, size=(200, 260)):
+    return simulate(view, seed, size=size)
+
+
+def in_colour(frames):
+    return np.repeat(frames[..., None], 3, -1)
+
+
+def with_jet(clip):
+    frames = in_colour(clip.frames)
+    y, x = np.argwhere(clip.sector).mean(0)
+    jet = np.hypot(*(np.mgrid[:200, :260] - np.array([[[y]], [[x]]]))) < 22
+    frames[:, jet & clip.sector] = (220, 40, 20)
+    return frames
+
+
+def test_of_a_comparison_with_colour_the_plain_image_is_kept():
+    one = phantom("A4C", 3)
+    alone = clean(clip(one.frames), size=96, colour=False)
+    for order in (1, -1):
+        pair = [in_colour(one.frames), with_jet(one)][::order]
+        cleaned = clean(clip(np.concatenate(pair, 2), "colour_doppler"), size=96, colour=True)
+        assert cleaned.mode == "b_mode"
+        assert np.ptp(cleaned.frames, axis=-1).max() == 0  # nothing of the jet
+        both = (cleaned.sector & alone.sector).sum() / (cleaned.sector | alone.sector).sum()
+        assert both > 0.95
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("gap", [0, 24])
+def test_two_planes_in_one_picture_are_refused(axis, gap):
+    one, other = phantom("A4C", 3).frames[:40], phantom("A2C", 4).frames[:40]
+    if gap:  # one beside the other, so close that they touch
+        picture = np.zeros((40, 200, 520 - gap), np.uint8)
+        picture[:, :, :260] = one
+        picture[:, :, -260:] = np.maximum(picture[:, :, -260:], other)
+    else:
+        picture = np.concatenate([one, other], axis)
+    with pytest.raises(Rejected) as caught:
+        clean(clip(picture), size=96, colour=False)
+    assert caught.value.reason == "split_screen"
+
+
+def test_a_frozen_image_beside_a_live_one_is_blanked():
+    one, other = phantom("A4C", 3).frames[:40], phantom("A2C", 4).frames[:1].repeat(40, 0)
+    cleaned = clean(clip(np.concatenate([one, other], 2)), size=96, colour=False)
+    assert cleaned.box[1].stop <= 260
+
+
+def masked(one, side=112):
+    """A clip as public sets have them: cropped to its fan, compressed, black around."""
+    rows, columns = np.flatnonzero(one.sector.any(1)), np.flatnonzero(one.sector.any(0))
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    small = np.stack([cv2.resize(f[box], (side, side)) for f in one.frames[:24]])
+    encoded = [simplejpeg.encode_jpeg(f[..., None], 85, "GRAY") for f in small]
+    frames = np.stack([simplejpeg.decode_jpeg(e, "GRAY")[..., 0] for e in encoded])
+    inside = one.sector[box].astype(np.float32)
+    return frames, cv2.resize(inside, (side, side)) > 0.5
+
+
+@pytest.mark.parametrize("count", [1, 24])
+def test_a_precropped_clip_keeps_its_fan(count):
+    frames, truth = masked(phantom("PLAX", 3))
+    cleaned = clean(clip(frames[:count]), size=112, colour=False, precropped=True)
+    assert cleaned.sector.sum() == pytest.approx(truth.sum(), rel=0.12)
+    assert cleaned.cut == 0 and not cleaned.ecg_removed
+
+
+def test_a_precropped_rectangle_is_kept_whole_and_black_refused():
+    frames, _ = masked(phantom("PLAX", 3))
+    middle = frames[:, 30:80, 35:75]
+    cleaned = clean(clip(middle), size=112, colour=False, precropped=True)
+    assert cleaned.sector.mean() > 0.95 * 40 / 50
+    with pytest.raises(Rejected):
+        clean(clip(middle), size=112, colour=False)
+    with pytest.raises(Rejected):
+        clean(clip(np.zeros_like(frames)), size=112, colour=False, precropped=True)
+
+
+def test_a_trace_in_the_sector_is_removed_and_reported():
+    one = phantom("A4C", 2, (300, 400))
+    cleaned = clean(clip(screen(one, identity(0, 0), 0.8)), size=224, colour=False)
+    without = clean(clip(one.frames), size=224, colour=False)
+    assert cleaned.ecg_removed and not without.ecg_removed
+    assert 0.05 < cleaned.cut < 0.25 and without.cut < 0.005
+    assert cleaned.frames[:, ~cleaned.sector].max() == 0
 
 
 @needs_samples

@@ -100,6 +100,10 @@ def test_overrides_keep_their_fields_types():
         ("--config.data.batch_sise=1", "did you mean 'data.batch_size'?"),
         ("--config.data.batch_size=many", "bad override"),
         ("--config.data.batch_size=0", "data.batch_size=0 must be at least 1"),
+        ("--config.data.windows_per_record=0", "data.windows_per_record=0 must be at least 1"),
+        ("--config.data.max_bad_records=1", "data.max_bad_records=1.0 is not in [0, 1)"),
+        ("--config.data.augment.rotate=90", "data.augment.rotate=90.0 is not in [0, 90)"),
+        ("--config.data.augment.zoom=1", "unknown config field 'data.augment.zoom'"),
         ("--config.optim.accumulate=3", "data.batch_size=256 is not divisible by"),
         ("--config.model.frames=30", "model.frames=30 is not divisible by model.tubelet=4"),
         ("--config.model.size=225", "model.size=225 is not divisible by model.patch=16"),
@@ -149,6 +153,8 @@ def test_a_recipe_follows_the_data_and_the_batch():
     larger = configs.recipe(config, 290_000)
     assert larger.peak_lr == 4e-3 and larger.steps == 56_641
     assert larger.warmup_steps / larger.steps == pytest.approx(10 / 200)
+    config.data.windows_per_record = 4  # clips of a record, each of which counts
+    assert configs.recipe(config, 290_000).steps == 226_562
     shown = str(larger)
     for part in ("56641 steps = 200 epochs of 283.2 steps", "warm-up 2832 steps", "rate 0.004"):
         assert part in shown

@@ -57,7 +57,7 @@ def workdir(tmp_path_factory):
     ]
     held_out.append(example(seconds=0.4, patient_id=f"{2:016x}"))
     data_dir = folder / "data"
-    splits = {"train": [example()], "val": held_out}
+    splits = {"train": [example(patient_id=f"{9:016x}")], "val": held_out}
     shards.write_dataset(data_dir, splits, size=SIZE, encoding="zstd", simulated=True)
     settings = config.default_config("vit_s", "official")
     settings.model.update(

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import threading
 
 import numpy as np
 import pytest
 
-from data_pipelines import records, shards
+from data_pipelines import clip_source, records, shards
+from data_pipelines.augment import Augment
 from data_pipelines.loader import LoaderConfig, make_loader
 from echofm_jax.errors import InputError
 
@@ -165,6 +167,96 @@ def test_split_of_several_shards_reads_as_one(cfg, tmp_path, monkeypatch):
     assert all(same(a, b) for a, b in batches)
 
 
+def test_six_epochs_over_changing_hosts_and_restarts_hold_each_record_six_times(cfg):
+    cfg, state, found = dataclasses.replace(cfg, batch_size=12), None, []
+    for hosts, batches in ((1, 1), (2, 2), (3, 1), (4, 1)):  # 5 batches of 12: 6 epochs of 10
+        loaders = [make_loader(cfg, process_index=i, process_count=hosts) for i in range(hosts)]
+        for loader in loaders:
+            if state is not None:
+                loader.set_state(state)
+        found += [joined([next(loader) for loader in loaders]) for _ in range(batches)]
+        (told,) = {json.dumps(loader.get_state()) for loader in loaders}
+        state = json.loads(told)
+        for loader in loaders:
+            next(loader)  # more than was saved: a run that is killed
+            loader.close()
+    index = np.concatenate([batch["index"] for batch in found])
+    assert np.array_equal(np.bincount(index), np.full(RECORDS, 6))
+    alone = take(cfg, 5)
+    assert all(same(by_clip(a), by_clip(b)) for a, b in zip(found, alone, strict=True))
+
+
+def by_clip(batch):
+    order = np.lexsort((batch["noise"][:, 0], batch["index"]))
+    return {key: value[order] for key, value in batch.items()}
+
+
+def test_windows_of_a_record_are_clips_side_by_side_that_differ(cfg):
+    cfg = dataclasses.replace(cfg, batch_size=20, windows_per_record=2, labels=True)
+    loader = make_loader(cfg)
+    epochs = [next(loader) for _ in range(3)]
+    assert list(loader.get_state().values()) == [30]  # records, not clips
+    loader.close()
+    for batch in epochs:
+        pairs = batch["index"].reshape(10, 2)
+        assert np.array_equal(pairs[:, 0], pairs[:, 1])
+        assert np.array_equal(np.sort(pairs[:, 0]), np.arange(RECORDS))
+        shown = batch["clip"][:, :, 0, 0] - 10 * batch["index"].astype(np.uint8)[:, None]
+        assert np.array_equal(shown, batch["frame_index"])
+        noise = batch["noise"].reshape(10, 2, 16)
+        assert not np.isclose(noise[:, 0], noise[:, 1]).all(axis=1).any()
+        starts = batch["frame_index"].reshape(10, 2, 8)[:, :, 0]
+        assert (starts[:, 0] != starts[:, 1]).any()
+
+
+def test_windows_of_a_record_resume_on_other_hosts(cfg):
+    cfg = dataclasses.replace(cfg, batch_size=12, windows_per_record=3)
+    whole = take(cfg, 5)  # 2 epochs of 10 records
+    two = [make_loader(cfg, process_index=i, process_count=2) for i in range(2)]
+    first = [joined([next(loader) for loader in two]) for _ in range(2)]
+    state = two[1].get_state()
+    four = [take(cfg, 3, state, process_index=i, process_count=4) for i in range(4)]
+    rest = [joined(list(batches)) for batches in zip(*four, strict=True)]
+    assert all(same(by_clip(a), by_clip(b)) for a, b in zip(first + rest, whole, strict=True))
+    index = np.concatenate([batch["index"] for batch in first + rest])
+    assert np.array_equal(np.bincount(index), np.full(RECORDS, 6))
+
+
+def test_evaluation_takes_one_window_a_record_and_changes_nothing(cfg):
+    cfg = dataclasses.replace(cfg, shuffle=False, num_epochs=1)
+    strong = Augment(scale=0.3, rotate=20, gain=0.5, gamma=0.5, speed=1.0)
+    other = dataclasses.replace(cfg, windows_per_record=2, augment=strong)
+    plain = joined(list(make_loader(cfg)))
+    assert same(plain, joined(list(make_loader(other))))
+
+
+def test_augmentation_is_of_the_clip_whatever_the_hosts(cfg):
+    augment = Augment(scale=0.3, rotate=20, gain=0.5, gamma=0.5, speed=0.5)
+    cfg = dataclasses.replace(cfg, batch_size=8, augment=augment, masking="sector", labels=True)
+    alone = take(cfg, 2)
+    two = [take(cfg, 2, process_index=i, process_count=2) for i in range(2)]
+    two = [joined(list(batches)) for batches in zip(*two, strict=True)]
+    assert all(same(by_clip(a), by_clip(b)) for a, b in zip(alone, two, strict=True))
+    plain = take(dataclasses.replace(cfg, augment=Augment()), 1)[0]
+    assert not np.array_equal(alone[0]["clip"], plain["clip"])
+    for clip, noise in zip(alone[0]["clip"], alone[0]["noise"], strict=True):
+        # `sector` masking follows the sector to where it is now.
+        patches = clip.max(axis=0).reshape(4, 8, 4, 8) > 0
+        share = patches.mean(axis=(1, 3)).reshape(-1)  # of each patch that shows something
+        assert (noise[share < 0.3] >= 1).all()
+        assert (noise[share > 0.7] < 1).all()
+
+
+def test_speed_changes_the_window_and_its_rate(cfg):
+    cfg = dataclasses.replace(cfg, batch_size=RECORDS, frames=8, augment=Augment(speed=1.0))
+    batch = take(dataclasses.replace(cfg, labels=True), 1)[0]
+    step = np.diff(batch["frame_index"]) % FRAMES
+    assert np.allclose(batch["fps"] * step.mean(axis=1), 30, rtol=0.15)
+    assert batch["fps"].min() < 25 < 35 < batch["fps"].max()
+    shown = 10 * batch["index"][:, None] + batch["frame_index"]
+    assert np.array_equal(batch["clip"][:, :, 0, 0], shown)
+
+
 def test_data_set_smaller_than_the_batch_is_repeated(cfg):
     batch = take(dataclasses.replace(cfg, batch_size=3 * RECORDS), 1)[0]
     assert np.array_equal(np.bincount(batch["index"]), np.full(RECORDS, 3))
@@ -275,12 +367,13 @@ def test_damaged_frame_is_named_by_record_not_by_path(cfg, tmp_path, encoding):
     damaged["frames"][10] = damaged["frames"][10][:-8]
     folder = write(tmp_path / "ds", [example(0, encoding), damaged], encoding=encoding)
     cfg = dataclasses.replace(cfg, data_dir=folder, batch_size=2, frames=20)
-    with pytest.raises(InputError, match=r"split 'train': record 1, frame 10 ") as caught:
+    with pytest.raises(InputError, match=r"shard echo_\S+, record 1, frame 10 ") as caught:
         take(cfg, 1)
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_damaged_shard_is_named_by_record_not_by_path(cfg, tmp_path):
+def test_damaged_shard_is_named_by_record_not_by_path(cfg, tmp_path, monkeypatch):
+    monkeypatch.setattr(clip_source, "PAUSES", (0.01,))
     rng = np.random.default_rng(0)
     frames = [records.encode_frame(rng.integers(0, 256, (SIZE, SIZE), np.uint8), "zstd")] * FRAMES
     folder = write(tmp_path / "ds", [example(n, frames=frames) for n in range(2)])
@@ -288,9 +381,77 @@ def test_damaged_shard_is_named_by_record_not_by_path(cfg, tmp_path):
         data = bytearray(shard.read_bytes())
         data[1000:3000] = bytes(2000)
         shard.write_bytes(data)
-    with pytest.raises(InputError, match=r"split 'train': record \d+ cannot be read") as caught:
+    with pytest.raises(InputError, match=r"shard echo_\S+, record \d+ cannot") as caught:
         take(dataclasses.replace(cfg, data_dir=folder), 1)
     assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.fixture
+def damaged(cfg, tmp_path, monkeypatch):
+    """Twenty records, of which number 7 cannot be read and number 8 not be decoded."""
+    monkeypatch.setattr(clip_source, "PAUSES", (0.01,))
+    noisy = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE), np.uint8)
+    frame = records.encode_frame(noisy, "zstd")
+    examples = [example(n) for n in range(20)]
+    examples[7]["frames"] = [frame] * FRAMES
+    examples[8]["frames"] = [b"no frame"] * FRAMES
+    folder = write(tmp_path / "ds", examples)
+    (shard,) = (tmp_path / "ds").rglob("*array_record-*")
+    data = bytearray(shard.read_bytes())
+    where = data.index(frame)
+    data[where : where + 100] = bytes(100)
+    shard.write_bytes(data)
+    return dataclasses.replace(cfg, data_dir=folder, batch_size=4, max_bad_records=0.1)
+
+
+def test_bad_records_are_passed_over_told_once_and_counted(damaged, caplog):
+    loader = make_loader(damaged)
+    epochs = [joined([next(loader) for _ in range(5)]) for _ in range(3)]
+    loader.close()
+    for epoch in epochs:
+        expected = np.ones(20)
+        expected[[7, 8, 9]] = [0, 0, 3]  # 9 stands in for both
+        assert np.array_equal(np.bincount(epoch["index"], minlength=20), expected)
+        assert epoch["index"][~epoch["valid"]].tolist() == [9, 9]
+    assert loader.bad_records in (6, 7, 8)  # threads are ahead
+    assert caplog.text.count("record 7 cannot be read") == 1
+    assert caplog.text.count("record 8, frame") == 1
+    assert damaged.data_dir not in caplog.text
+    two = [take(damaged, 15, process_index=i, process_count=2) for i in range(2)]
+    two = [joined(list(batches)) for batches in zip(*two, strict=True)]
+    alone = take(damaged, 15)
+    assert all(same(by_clip(a), by_clip(b)) for a, b in zip(alone, two, strict=True))
+
+
+def test_more_bad_records_than_allowed_end_the_run(damaged):
+    with pytest.raises(InputError, match=r"2 of \d+ records could not be read.*0.09 of 20"):
+        take(dataclasses.replace(damaged, max_bad_records=0.09), 6)
+    with pytest.raises(InputError, match=r"shard echo_\S+, record [78]"):
+        take(dataclasses.replace(damaged, max_bad_records=0.0), 6)
+
+
+def test_one_bad_record_does_not_end_a_run_on_few(cfg, tmp_path):
+    bad = example(1) | {"frames": [b"no frame"] * FRAMES}
+    folder = write(tmp_path / "ds", [example(0), bad])
+    cfg = dataclasses.replace(cfg, data_dir=folder, batch_size=2, max_bad_records=0.001)
+    assert not joined(take(cfg, 20))["index"].any()
+    cfg = dataclasses.replace(cfg, data_dir=write(tmp_path / "none", [bad, bad]))
+    with pytest.raises(InputError, match="no record of split 'train' can be read"):
+        take(cfg, 1)
+
+
+def test_a_read_that_fails_for_a_moment_is_tried_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(clip_source, "PAUSES", (0.3, 0.3))
+    source = clip_source.ClipSource(write(tmp_path / "ds", [example(0)]), "train")
+    (shard,) = (tmp_path / "ds").rglob("*array_record-*")
+    away = shard.rename(tmp_path / "away")  # as on a file server that restarts
+    threading.Timer(0.1, lambda: away.rename(shard)).start()
+    assert source[0].index == 0
+    shard.unlink()
+    assert source[0].index == 0  # it is open
+    source.parts[0].readers[0] = None
+    with pytest.raises(InputError, match="record 0 cannot be read"):
+        source[0]
 
 
 @pytest.mark.parametrize(
@@ -298,6 +459,7 @@ def test_damaged_shard_is_named_by_record_not_by_path(cfg, tmp_path):
     [
         ({"size": 64}, 1, "64.*32"),
         ({"batch_size": 5}, 2, "5.*2 host"),
+        ({"batch_size": 12, "windows_per_record": 4}, 2, "12.*2 host.*4 windows.*multiple of 8"),
         ({"frames": 10}, 1, "10 frames.*4"),
         ({"patch": 7}, 1, "32.*7"),
     ],

@@ -8,7 +8,7 @@ from echofm_jax.metrics import MetricWriter, Progress, forget_after, read_metric
 VALUES = {
     "loss": 1.5, "recon": 1.0, "triplet": 0.2, "cycle": 0.3, "grad_norm": 12.3456,
     "clips_per_s": 41.26, "clips_per_s_per_chip": 10.315, "mfu": 0.347, "goodput": 0.912,
-    "skipped": 0.0, "bad_in_a_row": 0.0,
+    "skipped": 0.0, "bad_in_a_row": 0.0, "bad_records": 0,
 }  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def test_nothing_to_forget_makes_an_empty_file(tmp_path):
 def test_the_progress_line_shows_every_term(capsys):
     progress = Progress(start=10, total=100)
     progress.update(20, VALUES)
-    progress.update(30, VALUES | {"skipped": 3.0})
+    progress.update(30, VALUES | {"skipped": 3.0, "bad_records": 2})
     progress.update(40, VALUES | {"hbm_gb": 6.54, "hbm_peak_gb": 7.25})
     progress.close()
     out, err = capsys.readouterr()
@@ -64,7 +64,7 @@ def test_the_progress_line_shows_every_term(capsys):
     terms = "loss 1.5, recon 1, triplet 0.2, cycle 0.3, grad_norm 12.35, "
     terms += "41.3 clips/s, 10.3 a chip, MFU 34.7%, goodput 91.2%"
     assert re.fullmatch(rf"step 20/100, ETA \d\d:\d\d, {re.escape(terms)}", first)
-    assert re.fullmatch(rf"step 30/100, ETA .*{re.escape(terms)}, 3 skipped", second)
+    assert re.fullmatch(rf"step 30/100, ETA .*{re.escape(terms)}, 3 skipped, 2 bad records", second)
     assert third.endswith(f"{terms}, HBM 6.54 GB, at most 7.25")
 
 

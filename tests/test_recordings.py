@@ -56,7 +56,7 @@ def example(seconds=4.0, rate=30.0, bpm=75.0, labelled=True, **changes):
 
 def record(**changes):
     serialized = shards.serialize(example(**changes))
-    return Record(0, tf_example_pb2.Example.FromString(serialized))
+    return Record(0, tf_example_pb2.Example.FromString(serialized), INFO)
 
 
 def read(record, window_seconds=0.0):
@@ -64,7 +64,7 @@ def read(record, window_seconds=0.0):
         data_dir="", batch_size=1, frames=ARCH.frames, size=SIZE, tubelet=ARCH.tubelet, patch=8,
         window_seconds=window_seconds,
     )  # fmt: skip
-    return recordings.read_recording(record, cfg, INFO)
+    return recordings.read_recording(record, cfg)
 
 
 def of_pixels(recording):

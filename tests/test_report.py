@@ -42,12 +42,13 @@ def metrics(step: int, bad: int = 0) -> dict:
 def test_a_report_writes_every_nth_step_and_the_last(report, goodput, tmp_path):
     with report:
         for step in range(1, 6):
-            report.log(step, metrics(step))
+            report.log(step, metrics(step), bad_records=step)
         assert [row["step"] for row in read_metrics(tmp_path / "metrics.jsonl")] == [2, 4]
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert [(row["step"], row["loss"]) for row in rows] == [(2, 2), (4, 4), (5, 5)]
     # Step n is made with the rate after n - 1 updates.
     assert [row["lr"] for row in rows] == [0.5, 1.5, 2.0]
+    assert [row["bad_records"] for row in rows] == [2, 4, 5]
     for row in rows:
         assert row["clips_per_s"] > 0
         assert row["clips_per_s_per_chip"] == row["clips_per_s"] / jax.device_count()
@@ -89,7 +90,7 @@ class Starving(Hosts):
     """Two hosts, of which the other one waits for data all the time."""
 
     def gather(self, row):
-        if len(row) != len(KINDS):
+        if len(row) != len(KINDS) + 1:
             return super().gather(row)
         other = row.copy()
         other[list(KINDS).index("data_wait_s")] = 1e6
@@ -107,10 +108,11 @@ def test_devices_that_wait_for_another_host_s_data_make_no_step(report, goodput,
             with goodput.time("step"):
                 time.sleep(0.01)
             goodput.running(values["loss"])
-            report.log(step, values)
+            report.log(step, values, bad_records=3)
     rows = read_metrics(tmp_path / "metrics.jsonl")
     assert all(row["data_wait_s"] == 0 for row in rows)  # this host's own, in every window
     assert all(row["step_s"] >= 0.01 and row["hosts/data_wait_s_max"] == 1e6 for row in rows)
+    assert all(row["bad_records"] == 6 for row in rows)  # of both hosts
     assert goodput.seconds()["data_wait"] >= 0.06
     assert rows[-1]["goodput"] < 0.5
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import SAMPLES
 from scipy import ndimage
 
-from data_pipelines import readers, sector
+from data_pipelines import fan, readers, sector
 from data_pipelines.clean import to_grey
 from data_pipelines.clip import Rejected
 
@@ -48,7 +48,7 @@ def fan_screen(seed, count=16, height=200, width=260):
     if seed % 3:
         depth = min(depth, 0.97 * room / np.sin(half))
     geometry = (*apex, -half, half, max(top - apex[1], 2), depth)
-    truth = sector.fan_mask(np.array(geometry), height, width)
+    truth = fan.fan_mask(np.array(geometry), height, width)
     tissue = speckle(rng, count, height, width)
     y, x = np.mgrid[:height, :width]
     for _ in range(rng.integers(1, 4)):  # cavities, nearly black, that beat
@@ -88,18 +88,55 @@ def with_overlays(frames, truth, rng):
 @pytest.mark.parametrize("seed", range(24))
 def test_fans(seed):
     screen = fan_screen(seed)
-    found = sector.find_sector(screen.frames)
+    (found,) = sector.find_sectors(screen.frames)
     kept = (found.mask & screen.truth).sum() / screen.truth.sum()
     assert kept >= 0.96
     far = ndimage.distance_transform_edt(~screen.truth) > 3
     assert not (found.mask & screen.overlay & far).any()
 
 
+def degrees(*angles):
+    return tuple(np.radians(angles))
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        (150, 30, *degrees(-60, 62), 6, 110),  # wide
+        (150, 24, *degrees(-13, 13), 6, 150),  # narrow
+        (120, 26, *degrees(-10, 58), 6, 130),  # steered
+        (170, 26, *degrees(-62, 8), 6, 130),
+        (150, -40, *degrees(-30, 30), 80, 205),  # curved array, its apex outside
+        (150, 24, *degrees(-46, 46), 6, 250),  # cut off at three sides
+    ],
+)
+def test_fans_of_all_kinds(geometry):
+    rng = np.random.default_rng(7)
+    truth = fan.fan_mask(np.array(geometry), 200, 300)
+    frames = np.where(truth, np.clip(speckle(rng, 16, 200, 300), 2, 255), 0)
+    frames, overlay = with_overlays(frames, truth, rng)
+    (found,) = sector.find_sectors(frames.astype(np.uint8))
+    assert (found.mask & truth).sum() > 0.96 * truth.sum()
+    far = ndimage.distance_transform_edt(~truth) > 3
+    assert not (found.mask & overlay & far).any()
+
+
+def test_an_m_mode_strip_below_a_sector_is_refused():
+    frames = fan_screen(1).frames
+    strip = np.zeros((len(frames), 120, frames.shape[2]), np.uint8)
+    texture = np.clip(speckle(np.random.default_rng(8), 1, 120, frames.shape[2])[0], 20, 255)
+    for t, picture in enumerate(strip):
+        picture[:, : 16 * (t + 1)] = texture[:, : 16 * (t + 1)]
+    with pytest.raises(Rejected) as caught:
+        sector.find_sectors(np.concatenate([frames, strip], 1))
+    assert caught.value.reason == "m_mode_or_spectral"
+
+
 def test_a_masked_triangle_of_112_pixels_is_a_fan():
     rng = np.random.default_rng(1)
-    truth = sector.fan_mask(np.array([56, -6, -0.78, 0.78, 0, 116]), 112, 112)
+    truth = fan.fan_mask(np.array([56, -6, -0.78, 0.78, 0, 116]), 112, 112)
     frames = np.where(truth, np.clip(speckle(rng, 16, 112, 112), 1, 255), 0).astype(np.uint8)
-    found = sector.find_sector(frames)
+    (found,) = sector.find_sectors(frames)
     assert (found.mask & truth).sum() > 0.97 * truth.sum()
     assert (found.mask & ~truth).sum() < 0.02 * truth.sum()
 
@@ -163,7 +200,7 @@ def test_a_screen_that_moves_all_over_never_shows_its_text(make):
     """Recordings whose whole screen varies: refused, or cut to the sector all the same."""
     truth = fan_screen(1).truth
     try:
-        found = sector.find_sector(make())
+        (found,) = sector.find_sectors(make())
     except Rejected as rejected:
         assert rejected.reason == "no_sector"
     else:
@@ -183,7 +220,7 @@ def test_a_screen_that_moves_all_over_never_shows_its_text(make):
 )
 def test_what_is_no_image_of_a_heart_is_refused(make, reason):
     with pytest.raises(Rejected) as caught:
-        sector.find_sector(make())
+        sector.find_sectors(make())
     assert caught.value.reason == reason
 
 
@@ -196,7 +233,7 @@ def test_what_is_no_image_of_a_heart_is_refused(make, reason):
 )  # fmt: skip
 def test_real_sectors_hold_what_moves_and_no_banner(name):
     grey = to_grey(readers.read(SAMPLES / name).frames)
-    found = sector.find_sector(grey)
+    (found,) = sector.find_sectors(grey)
     moving = cv2.blur(grey.std(0), (9, 9)) > 12  # tissue; text flickers less
     labels, _ = ndimage.label(moving)
     heart = labels == np.argmax(np.bincount(labels[labels > 0]))
@@ -211,5 +248,5 @@ def test_a_linear_probe_with_burned_in_identity_is_refused(tmp_path):
         archive.extractall(tmp_path)
     (file,) = tmp_path.rglob("*.dcm")
     with pytest.raises(Rejected) as caught:
-        sector.find_sector(to_grey(readers.read(file).frames))
+        sector.find_sectors(to_grey(readers.read(file).frames))
     assert caught.value.reason == "no_sector"

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import records, segments
+from data_pipelines.clip import Rejected
 from data_pipelines.labels import Label
 
 TEXTS = {
@@ -76,7 +77,7 @@ def test_masks_go_with_their_frames_and_r_waves_with_their_times():
     made = cut(300, Label(measurements=(("lvid_d", 4.5),)), times, masks=maps, r_waves=(0.5, 2.5))
     assert [record["mask_frames"].tolist() for record in made] == [[0, 99], [0], [50]]
     first = records.zstandard.ZstdDecompressor().decompress(made[0]["masks"][1])
-    assert first == maps[99].tobytes()
+    assert first == (maps[99] * np.eye(8, 16, dtype=np.uint8)).tobytes()  # sector only
     assert [record["r_waves"].tolist() for record in made] == [[0.5], [0.5], []]
     place = records.MEASUREMENTS.index("lvid_d")
     assert all(record["measurements"][place] == 4.5 for record in made)
@@ -98,3 +99,23 @@ def test_all_fields_and_no_others():
     assert shards.identity(shards.serialize(record)) == ("1" * 16, "0" * 16, 0)
     bits = np.unpackbits(np.frombuffer(record["sector"], np.uint8))
     assert np.array_equal(bits.reshape(8, 16), np.eye(8, 16))
+
+
+@pytest.mark.parametrize(
+    ("label", "masked"),
+    [
+        (Label(phase=(0.0, 0.5)), {}),
+        (Label(end_diastole=(3,)), {}),
+        (Label(end_systole=(-1,)), {}),
+        (Label(), {3: np.zeros((8, 16), np.uint8)}),
+    ],
+)
+def test_labels_of_frames_that_are_not_there_are_refused(label, masked):
+    with pytest.raises(Rejected, match=r"^label_mismatch: 3 frames, "):
+        cut(3, label, masks=masked)
+
+
+def test_a_still_is_a_record_of_one_frame():
+    (record,) = cut(1)
+    assert record["times"].tolist() == [0] and record["fps"] == 0
+    assert len(record["frames"]) == record["segments"] == 1

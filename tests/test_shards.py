@@ -66,6 +66,16 @@ def test_a_missing_shard_is_told(tmp_path):
         shards.open_split(tmp_path, "train")
 
 
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
+def test_a_shard_that_was_cut_short_is_told(tmp_path, kept):
+    write(tmp_path, train=range(2))
+    (shard,) = tmp_path.rglob("*array_record-*")
+    data = shard.read_bytes()
+    shard.write_bytes(data[: int(kept * len(data))])
+    with pytest.raises(InputError, match=r"shard echo_clips-train.* holds 0 of its 2 records"):
+        shards.open_split(tmp_path, "train")
+
+
 def test_damaged_metadata_are_told(tmp_path):
     write(tmp_path, train=range(2))
     (path,) = tmp_path.rglob("echofm.json")
@@ -86,3 +96,17 @@ def test_shards_that_do_not_hold_what_was_written_are_our_fault(tmp_path):
             folder, {"train": writer}, size=32, encoding="zstd", colour=False, simulated=False
         )
     assert not (tmp_path / "d").exists()
+
+
+def test_a_patient_in_two_splits_is_an_error(tmp_path):
+    with pytest.raises(RuntimeError, match="0000000000000001 is in two splits, train and val"):
+        write(tmp_path / "d", train=range(2), val=[1])
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_full_disk_is_told_as_such(tmp_path):
+    """Another folder in the shard's place."""
+    writer = shards.SplitWriter(tmp_path, "train")
+    (tmp_path / "part-train-0").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        writer.write(shards.serialize(beating_disc(0)))

@@ -1,5 +1,6 @@
 """Training as its users run it: a process that is killed, resumed, stopped, and misled."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -11,8 +12,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import REPO, overrides
+from conftest import REPO, beating_disc, overrides
 
+from data_pipelines import shards
 from data_pipelines.loader import make_loader
 from echofm_jax import cli
 from echofm_jax.checkpoint import load_params
@@ -177,6 +179,21 @@ def test_non_finite_steps_are_skipped_counted_and_stop_the_run(tiny_data, tmp_pa
 
     params, _ = load_params(workdir)
     assert all(np.isfinite(x).all() for x in [params["encoder"]["cls_token"]])
+
+
+def test_bad_records_are_passed_over_counted_and_too_many_end_the_run(tmp_path, capfd):
+    discs = [beating_disc(number) for number in range(24)]
+    discs[5]["frames"][:] = [b"no frame"] * len(discs[5]["frames"])
+    shards.write_dataset(tmp_path / "data", {"train": discs}, size=32, encoding="zstd")
+    given = arguments(tmp_path / "run", tmp_path / "data", optim__steps=6)
+    assert cli.main(["train", *given]) == 0
+    assert capfd.readouterr().err.count(", record 5, frame") == 1
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert rows[-1]["bad_records"] >= 1
+    given = arguments(tmp_path / "strict", tmp_path / "data", data__max_bad_records=0)
+    assert cli.main(["train", *given]) == 2
+    (last,) = capfd.readouterr().err.splitlines()[-1:]
+    assert re.search(r"shard echo_\S+, record 5, frame \d+ cannot be decoded", last)
 
 
 def test_full_disk_is_one_line_and_earlier_checkpoints_stay(uninterrupted, tmp_path):

@@ -2,9 +2,10 @@ import os
 import signal
 import time
 
+import numpy as np
 import pytest
 
-from data_pipelines.workers import map_in_order
+from data_pipelines.workers import MOST, map_in_order
 
 
 def echo(task):
@@ -16,6 +17,18 @@ def echo(task):
     if task == "wrong":
         raise ValueError("wrong")
     return task
+
+
+def reserve(size: int) -> str:
+    """Ask for memory, without touching it."""
+    try:
+        return f"{np.empty(size, np.uint8).nbytes >> 20} MiB"
+    except MemoryError:
+        return "refused"
+
+
+def test_a_task_gets_its_share_of_memory_and_no_more():
+    assert list(map_in_order(reserve, [MOST, 1 << 28], 1)) == ["refused", "256 MiB"]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -1,0 +1,97 @@
+"""Every record of a data set, read once on all cores: its facts, and what of it is damaged."""
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tensorflow_datasets.proto import tf_example_pb2
+
+from data_pipelines import records, shards
+from data_pipelines.inspect_hash import HASH_BYTES, look_hash
+from data_pipelines.inspect_pieces import Damage, Piece, cut, over_pieces, read_piece
+
+LABELS = (
+    "ejection_fraction", "phase", "end_diastole", "end_systole", "masks", "measurements",
+    "aortic_stenosis", "aortic_regurgitation", "spacing", "heart_rate", "r_waves",
+)  # fmt: skip
+FACTS = np.dtype([
+    ("split", "S8"), ("shard", np.int32), ("record", np.int32),
+    ("clip_id", "S16"), ("patient_id", "S16"), ("segment", np.int32), ("segments", np.int32),
+    ("view", "S16"), ("mode", "S16"), ("fps", np.float32),  # 0 = unknown
+    ("frames", np.int32), ("seconds", np.float32),  # NaN = unknown
+    ("brightness", np.float32),  # mean grey level inside the sector, in the middle frame
+    ("coverage", np.float32),  # share of the picture that is sector
+    ("look", f"V{HASH_BYTES}"), ("labels", bool, (len(LABELS),)),
+])  # fmt: skip
+
+
+def scan(folder: Path, processes: int) -> tuple[np.ndarray, list[Damage]]:
+    """Facts of every readable record, [n] of FACTS in stored order, and all damage."""
+    pieces, damages = cut(folder)
+    facts = []
+    for piece, answer in over_pieces(scan_piece, pieces, processes, "inspect"):
+        if answer is None:
+            what = f"reading one of records {piece.first} to {piece.stop - 1} kills the process"
+            damages.append(Damage(piece.path.name, None, what))
+            continue
+        facts.append(answer[0])
+        damages += answer[1]
+    return np.concatenate([np.zeros(0, FACTS), *facts]), damages
+
+
+def scan_piece(piece: Piece) -> tuple[np.ndarray, list[Damage]]:
+    """Facts and damage of some records; decodes one frame of each."""
+    info = shards.dataset_info(piece.path.parents[2])
+    facts, damages = [], []
+    for number, data in read_piece(piece):
+        try:
+            if data is None:
+                raise ValueError("its checksum does not match")
+            facts.append((piece.split.encode(), piece.shard, number, *describe(data, info)))
+        except Exception as error:  # protobuf and the codecs each raise their own
+            what = str(error) if type(error) is ValueError and data is None else "not decodable"
+            damages.append(Damage(piece.path.name, number, f"damaged ({what})"))
+    return np.array(facts, FACTS), damages
+
+
+def describe(data: bytes, info: shards.DatasetInfo) -> tuple:
+    """A serialized record → its FACTS from `clip_id` on. Raises whatever its damage raises."""
+    feature = tf_example_pb2.Example.FromString(data).features.feature
+    text = {key: feature[key].bytes_list.value[0]
+            for key in ("clip_id", "patient_id", "view", "mode", "sector")}  # fmt: skip
+    # Only words of ours are counted and shown; what else stands there the audit tells.
+    for name, words in (("view", records.VIEWS), ("mode", records.MODES)):
+        if text[name].decode(errors="replace") not in words:
+            text[name] = b"not a " + name.encode()
+    frames = feature["frames"].bytes_list.value
+    times = feature["times"].float_list.value
+    middle = decode(frames[len(frames) // 2], info)
+    grey = middle if middle.ndim == 2 else cv2.cvtColor(middle, cv2.COLOR_RGB2GRAY)
+    sector = records.unpack_sector(text["sector"], info.size)
+    fps = feature["fps"].float_list.value[0]
+    return (
+        text["clip_id"], text["patient_id"],
+        feature["segment"].int64_list.value[0], feature["segments"].int64_list.value[0],
+        text["view"], text["mode"], fps,
+        len(frames), times[-1] + 1 / fps if fps and len(times) else math.nan,
+        grey[sector].mean() if sector.any() else math.nan, sector.mean(),
+        look_hash(grey, sector), tuple(_known(feature[name]) for name in LABELS),
+    )  # fmt: skip
+
+
+def decode(data: bytes, info: shards.DatasetInfo) -> np.ndarray:
+    """One stored frame → [size, size] or [size, size, 3] uint8."""
+    out = np.empty((info.size, info.size, 3) if info.colour else (info.size, info.size), np.uint8)
+    records.decode_frame(data, info.encoding, out)
+    return out
+
+
+def _known(feature: tf_example_pb2.Example) -> bool:
+    """Whether a label holds something: neither empty, nor NaN, nor -1 (`records.UNKNOWN`)."""
+    if feature.HasField("int64_list"):
+        values = feature.int64_list.value
+        return bool(values) and values[0] != -1
+    if feature.HasField("float_list"):
+        return any(not math.isnan(value) for value in feature.float_list.value)
+    return bool(feature.bytes_list.value)

@@ -1,0 +1,138 @@
+"""One file → its records, or the reason why it has none; the same function on every runner."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from data_pipelines.clip import Clip, Rejected
+from data_pipelines.labels import Label
+
+
+class Outcome(NamedTuple):
+    """What became of one file; holds no name."""
+
+    reason: str = ""  # empty: accepted
+    detail: str = ""
+    mode: str = ""
+    frames: int = 0
+    fps: float = 0.0
+    fps_source: str = ""
+    clip_id: str = ""
+    patient_id: str = ""
+    split: str = ""  # of shards.SPLITS; empty: not known yet
+    simulated: bool = False
+    ecg_removed: bool = False
+    sizes: tuple[int, ...] = ()  # bytes of its records
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Treatment:
+    """What is done to every file alike."""
+
+    salt: bytes
+    size: int
+    encoding: str
+    colour: bool
+    fps: float  # of files that do not tell theirs; 0 = unknown
+    trust_header: bool  # a label or a header may say whose clip it is
+    precropped: bool  # nothing but the sector's inside was ever stored
+    staged: Path  # the folder of what has been made of files
+
+
+class Task(NamedTuple):
+    """One file, and what is known of it."""
+
+    path: Path
+    name: str  # salted hash of its place below the source
+    key: str  # … and of its size, its time and its label: what was made of it, if nothing changed
+    stamp: tuple[int, int]  # bytes, modification time in ns
+    patient: str  # of the folder or the file's name, if neither label nor header knows
+    label: Label
+    treatment: Treatment
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Bytes and modification time (ns) of a file; zeros for what cannot be asked."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def ingest_file(task: Task) -> tuple[Outcome, list[bytes]]:
+    """Read, clean, de-identify and encode one file; every failure is an outcome."""
+    try:
+        made = make(task)
+        if stamp(task.path) != task.stamp:
+            raise Rejected("changed", "while it was read")
+        return made
+    except Rejected as rejected:
+        return Outcome(reason=rejected.reason, detail=rejected.detail), []
+    except MemoryError:
+        return Outcome(reason="too_long", detail="needs more memory than a worker has"), []
+    except Exception as error:  # a bad file never stops the run; the type carries no identity
+        return Outcome(reason="failed", detail=type(error).__name__), []
+
+
+def make(task: Task) -> tuple[Outcome, list[bytes]]:
+    """The outcome of a file that is accepted, and its serialized records.
+
+    Raises:
+      Rejected: it is no usable echo clip.
+    """
+    import numpy as np
+
+    from data_pipelines import clean, deidentify, readers, segments, shards
+
+    label, how = task.label, task.treatment
+    if label.problem:
+        raise Rejected("label_mismatch", label.problem)
+    clip = readers.read(task.path, colour=how.colour, still=label.still)
+    count = len(clip.frames)
+    times, source = choose_times(clip, label.fps, how.fps)
+    cleaned = clean.clean(clip, size=how.size, colour=how.colour, precropped=how.precropped)
+    patient = (label.patient or clip.patient) if how.trust_header else ""
+    ids = {
+        "clip_id": deidentify.clip_hash(how.salt, cleaned.frames),
+        "patient_id": deidentify.patient_hash(how.salt, patient or task.patient),
+    }
+    examples = segments.make_records(
+        cleaned.frames, cleaned.sector, times, label, encoding=how.encoding,
+        masks=stored_masks(label, clip, cleaned), r_waves=clip.r_waves, fps_source=source,
+        mode=cleaned.mode, heart_rate=np.float32(clip.heart_rate),
+        spacing=cleaned.spacing(clip.spacing), **ids,
+    )  # fmt: skip
+    records = [shards.serialize(example) for example in examples]
+    outcome = Outcome(
+        detail=clip.note, mode=cleaned.mode, frames=count, fps_source=source, split=label.split,
+        fps=float((count - 1) / times[-1]) if times is not None and count > 1 else 0.0,
+        simulated=label.simulated, ecg_removed=cleaned.ecg_removed,
+        sizes=tuple(map(len, records)), **ids,
+    )  # fmt: skip
+    return outcome, records
+
+
+def stored_masks(label: Label, clip: Clip, cleaned) -> Mapping | None:
+    """{frame: [size, size] uint8 label map} of the frames that somebody traced."""
+    if not label.tracings and not label.mask_files:
+        return None
+    from data_pipelines import tracings
+
+    maps = tracings.label_maps(label, clip.frames.shape[1:3])
+    return {frame: cleaned.place(pixels) for frame, pixels in maps.items()}
+
+
+def choose_times(clip: Clip, label_fps: float, option_fps: float):
+    """(times [T] in seconds or None, source): the label's rate, the file's, the option's."""
+    import numpy as np
+
+    order = np.arange(len(clip.frames))
+    if label_fps:
+        return order / label_fps, "labels"
+    if clip.fps:
+        return clip.times, clip.fps_source
+    if option_fps:
+        return order / option_fps, "option"
+    return None, "unknown"

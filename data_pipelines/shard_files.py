@@ -1,0 +1,81 @@
+"""Records as bytes, and the ArrayRecord files that hold them."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from array_record.python.array_record_module import ArrayRecordReader
+from tensorflow_datasets.core import example_serializer
+from tensorflow_datasets.proto import tf_example_pb2
+
+from data_pipelines import records
+
+# Frames are compressed already: once more saves 4 % of JPEG's bytes and costs 9 % of its loading.
+WRITER_OPTIONS = "group_size:1,uncompressed"
+_serializer = example_serializer.ExampleSerializer(records.FEATURES.get_serialized_info())
+
+
+def serialize(example: Mapping) -> bytes:
+    """A record as stored; keys and types are those of `records.FEATURES`.
+
+    What is not given is stored as unknown, as `records.UNKNOWN` has it.
+    Features lie in the order of their names: protobuf's own order differs from process to process.
+    """
+    data = _serializer.serialize_example(records.FEATURES.encode_example(records.UNKNOWN | example))
+    return tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
+
+
+class Identity(NamedTuple):
+    """What tells records apart."""
+
+    patient_id: str
+    clip_id: str
+    segment: int
+
+
+def identity(data: bytes) -> Identity:
+    """The identity of a serialized record."""
+    feature = tf_example_pb2.Example.FromString(data).features.feature
+    return Identity(
+        feature["patient_id"].bytes_list.value[0].decode(),
+        feature["clip_id"].bytes_list.value[0].decode(),
+        feature["segment"].int64_list.value[0],
+    )
+
+
+def shard_name(split: str, number: int, total: int) -> str:
+    """The file of a shard, as TFDS looks for it."""
+    return f"{records.DATASET}-{split}.array_record-{number:05d}-of-{total:05d}"
+
+
+def read_shard(path: Path) -> Iterator[bytes]:
+    """The serialized records of one file, in order."""
+    reader = ArrayRecordReader(str(path))
+    for i in range(reader.num_records()):
+        yield reader.read([i])[0]
+    reader.close()
+
+
+def count_records(path: Path) -> int | None:
+    """Records of a shard by its footer, 0 where it is cut short; None if there is no such file."""
+    if not path.is_file():
+        return None
+    return ArrayRecordReader(str(path)).num_records()  # closing a damaged one would raise
+
+
+def identities(path: Path) -> list[Identity] | None:
+    """Of the records of a shard, in order; None if it cannot be read."""
+    try:
+        return [identity(data) for data in read_shard(path)]
+    except Exception:  # a damaged shard; the reader raises anything
+        return None
+
+
+@contextlib.contextmanager
+def disk_errors() -> Iterator[None]:
+    """ArrayRecord raises RuntimeError where a disk is full; then this raises OSError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(str(error).split(";")[0]) from error

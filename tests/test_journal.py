@@ -1,0 +1,75 @@
+import pytest
+from test_staging import task
+
+from data_pipelines.journal import Entry, open_journal
+from data_pipelines.one_file import Outcome
+from echofm_jax.errors import InputError
+
+SETTINGS = {"size": 64, "salt": "0a", "shard_bytes": 5}
+KEPT = Entry("a", "key 1", Outcome(clip_id="c", patient_id="p", split="val", sizes=(3, 4)))
+FAILED = Entry("b", "key 2", Outcome(reason="failed", detail="its process died"))
+EMPTY = Entry("c", "key 3", Outcome(reason="empty"))
+
+
+def opened(folder, *, overwrite: bool = False, **changes):
+    return open_journal(folder / "data", SETTINGS | changes, overwrite=overwrite)
+
+
+def test_what_is_appended_is_read_again_in_order(tmp_path):
+    with opened(tmp_path) as log:
+        log.append([KEPT, FAILED])
+        log.append([EMPTY])
+        build = log.settings["build"]
+    with opened(tmp_path) as log:
+        assert log.lists == [[KEPT, FAILED], [EMPTY]] and log.accepted == [KEPT]
+        assert log.settings["build"] == build
+        log.append([FAILED, EMPTY])  # nothing new
+        assert len(log.lists) == 2
+    text = "".join(p.read_text() for p in (tmp_path / "data-ingest").iterdir())
+    assert "val" in text and "nothing.npy" not in text
+
+
+def test_which_files_are_wanted(tmp_path):
+    with opened(tmp_path) as log:
+        log.append([KEPT, FAILED, EMPTY])
+        wanted = {
+            (name, key): log.wants(task(tmp_path)._replace(name=name, key=key))
+            for name in "abcd"
+            for key in ("key 1", "key 2", "key 3")
+        }
+        assert [pair for pair, wants in wanted.items() if not wants] == [
+            ("a", "key 1"), ("a", "key 2"), ("a", "key 3"), ("c", "key 3"),
+        ]  # fmt: skip
+        assert log.changed(task(tmp_path)._replace(name="a", key="key 2"))
+        assert not log.changed(task(tmp_path)._replace(name="a", key="key 1"))
+        assert not log.changed(task(tmp_path)._replace(name="b", key="key 1"))
+
+
+def test_other_settings_are_named(tmp_path):
+    with opened(tmp_path) as log:
+        build = log.settings["build"]
+    with pytest.raises(InputError, match=r"size 64, not 32, another salt\)"):
+        opened(tmp_path, size=32, salt="0b").__enter__()
+    with opened(tmp_path, shard_bytes=6) as log:  # how large shards are is decided once
+        assert log.settings == SETTINGS | {"build": build}
+
+
+def test_overwriting_forgets_everything(tmp_path):
+    with opened(tmp_path) as log:
+        log.append([KEPT])
+        build = log.settings["build"]
+    with opened(tmp_path, overwrite=True, size=32) as log:
+        assert log.lists == [] and log.settings["build"] != build
+
+
+def test_lists_without_settings_are_the_rest_of_a_removed_journal(tmp_path):
+    with opened(tmp_path) as log:
+        log.append([KEPT])
+    (tmp_path / "data-ingest" / "settings.json").unlink()
+    with opened(tmp_path) as log:
+        assert log.lists == []
+
+
+def test_it_is_its_owners_alone(tmp_path):
+    with opened(tmp_path) as log:
+        assert log.folder.stat().st_mode & 0o077 == 0

@@ -1,0 +1,66 @@
+"""Files are worked on once: whoever is killed, what is staged stays."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from test_assembly import DECISION, add_files, arguments, killed
+
+from data_pipelines import staging
+from data_pipelines.labels import Label
+from data_pipelines.one_file import Outcome, Task, Treatment
+
+
+def task(folder: Path, key: str = "00ab") -> Task:
+    how = Treatment(salt=b"s" * 32, size=32, encoding="zstd", colour=False, fps=0.0,
+                    trust_header=True, precropped=False, staged=folder / "staged")  # fmt: skip
+    return Task(folder / "nothing.npy", "n", key, (0, 0), "p", Label(), how)
+
+
+def test_what_is_put_is_what_is_got(tmp_path):
+    outcome = Outcome(mode="b_mode", frames=3, fps=29.97, clip_id="c", sizes=(2, 0, 3))
+    assert staging.missing([task(tmp_path)]) == [task(tmp_path)]
+    assert staging.get_outcome(tmp_path / "staged", "00ab") is None
+    staging.put(task(tmp_path), outcome, [b"\n{", b"", b"xyz"])
+    assert staging.get_outcome(tmp_path / "staged", "00ab") == outcome
+    assert staging.get_records(tmp_path / "staged", "00ab") == [b"\n{", b"", b"xyz"]
+    assert staging.missing([task(tmp_path)]) == []
+
+
+def test_a_file_that_cannot_be_read_is_an_outcome(tmp_path):
+    staging.stage(task(tmp_path))
+    outcome = staging.get_outcome(tmp_path / "staged", "00ab")
+    assert outcome.reason == "missing"
+
+
+def test_a_full_disk_is_no_outcome(tmp_path):
+    """Another file in the folder's place, so that root is refused too."""
+    (tmp_path / "staged").write_text("")
+    with pytest.raises(OSError):
+        staging.stage(task(tmp_path))
+
+
+def test_killed_while_it_reads_files_it_redoes_none(tmp_path):
+    """The parent is killed; its workers go too, and what is staged is not touched again."""
+    add_files(tmp_path, range(8))
+    (tmp_path / "salt").write_text("s" * 32)
+    command = [sys.executable, "-m", "echofm_jax.cli", *arguments(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    pieces = lambda: sorted(tmp_path.glob("data-ingest/staged/*/[0-9a-f]*"))  # noqa: E731
+    while process.poll() is None and len(pieces()) < 2:
+        time.sleep(0.005)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    assert process.wait() == -signal.SIGKILL and children
+    waited = time.monotonic() + 60  # for a file that is half read
+    while alive := [child for child in children if Path(f"/proc/{child}").exists()]:
+        assert time.monotonic() < waited, f"{len(alive)} workers outlive their parent"
+        time.sleep(0.05)
+    before = {path: path.stat().st_mtime_ns for path in pieces()}
+    assert 2 <= len(before) < 8
+    assert killed(tmp_path, DECISION)
+    after = {path: path.stat().st_mtime_ns for path in pieces()}
+    assert before.items() < after.items() and len(after) == 8
