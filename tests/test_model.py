@@ -50,7 +50,7 @@ def test_a_grey_clip_equals_the_same_clip_in_three_channels(params):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("prior", ["pixel", "embedding"])
+@pytest.mark.parametrize("prior", ["pixel", pytest.param("embedding", marks=pytest.mark.slow)])
 def test_every_masking_trains_with_finite_gradients(params, kind, prior):
     objective = Objective(masking=kind, prior=prior)
     gradient = jax.jit(jax.grad(loss_and_metrics, has_aux=True), static_argnums=(2, 3))

@@ -37,6 +37,7 @@ def test_microbatches_give_the_whole_batchs_gradient(state):
     jax.tree.map(close, whole["params"], parts["params"])
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_changes_nothing_but_the_counts(state):
     data = batch("consistent")
     data["clip"] = np.full(data["clip"].shape, np.nan, np.float32)

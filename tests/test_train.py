@@ -98,7 +98,9 @@ def test_a_run_learns_and_describes_itself(uninterrupted):
     assert list((uninterrupted / "tensorboard").glob("events*"))
 
 
-@pytest.mark.parametrize("moment", ["first checkpoint", "mid-save", "late"])
+@pytest.mark.parametrize(
+    "moment", ["first checkpoint", "mid-save", pytest.param("late", marks=pytest.mark.slow)]
+)
 def test_after_kill_9_every_later_loss_is_the_same_bit_for_bit(
     moment, uninterrupted, tiny_data, tmp_path
 ):
