@@ -108,7 +108,7 @@ def cluster() -> Iterator[None]:
         return
     line = lifeline.meet(place.address, place.count, place.index)
     # JAX aborts when the coordinator is lost, maybe before our own line is read. As a handler,
-    # `sleep` gets the signal's number, 6: so many seconds the line has to end this process properly.
+    # `sleep` gets the number of the signal, 6: seconds for the line to end this process properly.
     libc = ctypes.CDLL(None)
     libc.signal(signal.SIGABRT, libc.sleep)
     try:
