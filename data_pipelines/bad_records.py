@@ -16,6 +16,11 @@ class BadRecord(InputError):
     """A record that cannot be read or decoded; the message names its shard and number, no path."""
 
 
+def most(share: float, records: int, due: int) -> float:
+    """How many may be bad of the first `due`: of every epoch begun the share, and one at least."""
+    return max(1, share * records) * math.ceil(due / records)
+
+
 class BadRecords:
     """What a process met of them since it began. A bad record counts once each time it was due."""
 
@@ -25,10 +30,6 @@ class BadRecords:
         self.known: set[int] = set()
         self.count = self.due = 0
         self._lock = threading.Lock()
-
-    def limit(self) -> float:
-        """How many may be bad by now: of every epoch begun the share, and one in any case."""
-        return max(1, self.share * self.records) * math.ceil(self.due / self.records)
 
     def tell(self, index: int, error: BadRecord) -> None:
         """Remember a record as bad and say so, once."""
@@ -45,7 +46,7 @@ class BadRecords:
         """
         with self._lock:
             self.due, self.count = self.due + due, self.count + bad
-            if self.count > self.limit():
+            if self.count > most(self.share, self.records, self.due):
                 raise InputError(
                     f"{self.count} of {self.due} records could not be read, more than "
                     f"data.max_bad_records={self.share:g} of {self.records} allows: look at the "

@@ -58,16 +58,19 @@ class ClipSource:
         if any(there):
             parts = list(itertools.compress(parts, there))
         self.split = split
-        self.parts = [_OpenPart(part, split, cache_dir) for part in parts]
-        self.sizes = [len(part) for part in self.parts]
-        for part, size in zip(parts, self.sizes, strict=True):
-            if not size:
+        counts = [part.count(split) for part in parts]
+        for part, count in zip(parts, counts, strict=True):
+            # To train on nothing of a part is a mistake; held out, another part may have some.
+            if not count and (split == "train" or not any(counts)):
                 asked = " or ".join(part.views) or "any", " or ".join(part.modes) or "any"
                 raise InputError(
                     f"{part.data_dir}: no record of split '{split}' has view {asked[0]} and mode "
                     f"{asked[1]}: ask for others"
                 )
-        weights = [part.weight for part in parts]
+        parts = list(itertools.compress(parts, counts))
+        self.parts = [_OpenPart(part, split, cache_dir) for part in parts]
+        self.sizes = [len(part) for part in self.parts]
+        weights = [part.weight if split == "train" else None for part in parts]
         self.weights = None if None in weights else weights
         self._ends = np.cumsum(self.sizes).tolist()
         # glibc maps and unmaps every block above a threshold, and the page faults of a fresh

@@ -14,7 +14,7 @@ import numpy as np
 
 from data_pipelines import mixture, records, shards
 from data_pipelines.augment import NONE, Augment, augment_clip, draw_duration
-from data_pipelines.bad_records import BadRecord, BadRecords
+from data_pipelines.bad_records import BadRecord, BadRecords, most
 from data_pipelines.clip_source import ClipSource, Record
 from data_pipelines.mask_noise import mask_noise
 from data_pipelines.order import RecordOrder
@@ -193,6 +193,10 @@ class Loader:
     def bad_records(self) -> int:
         """How often this process was due to read a record that it could not, so far."""
         return self.bad.count
+
+    def most_bad(self, batches: int) -> float:
+        """How many bad records all processes together may have met in so many global batches."""
+        return most(self.cfg.max_bad_records, len(self.source), batches * self.step)
 
     def get_state(self) -> dict[str, int]:
         """Records of the stream before the next batch, of all hosts."""

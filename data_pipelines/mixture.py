@@ -93,6 +93,19 @@ def _part(entry: dict, where: str, folder: Path) -> Part:
     )
 
 
+def choices(data_dir: str | Path) -> list[tuple]:
+    """What a mixture's parts are but for their places: whoever has others reads other clips."""
+    return [(part.views, part.modes, part.weight) for part in parts_of(data_dir)]
+
+
+def training_records(info: shards.DatasetInfo) -> int:
+    """Records to train on. Raises InputError if there are none."""
+    if not info.records.get("train"):
+        there = ", ".join(info.records) or "no record of the views and modes asked for"
+        raise InputError(f"nothing to train on: data.dir has {there}: ingest or ask for more")
+    return info.records["train"]
+
+
 def dataset_info(data_dir: str | Path) -> shards.DatasetInfo:
     """`shards.dataset_info` of a data set or of a mixture: its smallest size, its parts' counts.
 

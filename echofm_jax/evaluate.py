@@ -118,9 +118,8 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -
         num_epochs=1,
         batch_size=BATCH,
         labels=True,
-        max_bad_records=0.0,
     )
-    source = ClipSource(cfg.data_dir, split, cfg.cache_dir)
+    source = ClipSource(cfg.data_dir, split)
 
     def with_sectors(batch: dict) -> dict:
         sectors = [sector_mask(source[i], cfg) for i in batch["index"].tolist()]

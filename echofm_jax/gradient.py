@@ -34,8 +34,7 @@ def accumulate(
     gradient = jax.grad(loss_fn, has_aux=True)
     if microbatches == 1:
         return gradient(params, batch)
-    # Interleaved: the parts are the same clips on any number of devices.
-    parts = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
+    parts = in_parts(batch, microbatches)
 
     def body(total, part):
         return jax.tree.map(jnp.add, total, gradient(params, part)), None
@@ -46,6 +45,14 @@ def accumulate(
     )
     total, _ = jax.lax.scan(body, zeros, parts)
     return jax.tree.map(lambda x: x / microbatches, total)
+
+
+def in_parts(batch: dict, microbatches: int) -> dict:
+    """[B, ...] → [microbatches, B / microbatches, ...].
+
+    Interleaved: the parts are the same clips on any number of devices.
+    """
+    return jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,11 +89,19 @@ class Exchange:
         return jax.lax.with_sharding_constraint(grads, shardings), metrics
 
     def metrics(self, loss_fn: Callable, params: dict, batch: dict) -> dict:
-        """Mean metrics of a global batch, without a gradient; `loss_fn` as in `gradient`."""
+        """Mean metrics of a global batch, part by part, without a gradient.
+
+        `loss_fn` as in `gradient`.
+        """
 
         def local(params: dict, batch: dict) -> dict:
-            _, metrics = loss_fn(self.outside_blocks(params), batch, at_use=self.block)
-            return jax.lax.pmean(metrics, BATCH_AXES)
+            ready = self.outside_blocks(params)
+
+            def one(part: dict) -> dict:
+                return loss_fn(ready, part, at_use=self.block)[1]
+
+            metrics = jax.lax.map(one, in_parts(batch, self.microbatches))
+            return jax.lax.pmean(jax.tree.map(lambda x: x.mean(0), metrics), BATCH_AXES)
 
         return self._on_each(local, params, lambda held: P())(params, batch)
 

@@ -202,7 +202,7 @@ def data_set(config: ConfigDict) -> tuple[int, bool]:
     from data_pipelines import mixture
 
     info = mixture.dataset_info(config.data.dir)
-    return info.records["train"], info.colour
+    return mixture.training_records(info), info.colour
 
 
 def loader_rates(path: Path) -> dict:

@@ -2,7 +2,6 @@
 
 import collections
 import logging
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from echofm_jax import perf
 from echofm_jax.goodput import Goodput, fraction
 from echofm_jax.hosts import KINDS, Alone, Hosts
 from echofm_jax.metrics import MetricWriter, Progress
+from echofm_jax.timeline import STEPPING
 from echofm_jax.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -45,12 +45,14 @@ class Report:
         steps: int,
         schedule: Callable[[int], float],
         flops: float,
+        most_bad: Callable[[int], float],
         goodput: Goodput,
         watchdog: Watchdog,
     ):
+        """`most_bad`(steps): how many bad records all hosts may have met in so many steps."""
         self.every, self.batch_size = config.train.log_every, config.data.batch_size
         self.limit, self.schedule, self.flops = config.train.max_bad_steps, schedule, flops
-        self.goodput, self.watchdog = goodput, watchdog
+        self.most_bad, self.goodput, self.watchdog = most_bad, goodput, watchdog
         self.peak, source = perf.peak_flops()
         self.writer = self.progress = self.hosts = None
         if jax.process_index() == 0:
@@ -58,12 +60,12 @@ class Report:
             self.writer, self.progress = MetricWriter(workdir, start), Progress(start, steps)
         if jax.process_count() > 1:
             self.hosts, self.alone = Hosts(), Alone()
-        self.steps, self.since, self.counted = steps, time.monotonic(), start
+        self.start, self.steps, self.since, self.counted = start, steps, self._stepping(), start
         self.windows, self.logged, self.seen = 0, start, self._so_far() | {"alone_s": 0.0}
         self.pending: tuple[int, dict, Window] | None = None
         self.ahead: collections.deque[jax.Array] = collections.deque()
         self.pace = 0.0
-        self.diverged = ""
+        self.given_up = ""
         goodput.save()  # a kill before the first logged step does not lose the compilation
 
     def log(self, step: int, metrics: dict, bad_records: int = 0) -> None:
@@ -85,6 +87,14 @@ class Report:
             self.writer.write(step, values)
             shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
             log.info("held-out clips at step %d: %s", step, shown)
+
+    def _stepping(self) -> float:
+        """Seconds that went into steps or into waiting for their data; saving and such has its own.
+
+        So one look at held-out clips does not read as slow steps: it is what `goodput` is for.
+        """
+        seconds = self.goodput.seconds()
+        return sum(seconds[bucket] for bucket in STEPPING)
 
     def _so_far(self) -> dict[str, float]:
         """This host's seconds by `hosts.KINDS`, since the run began."""
@@ -120,7 +130,7 @@ class Report:
         step, metrics, window = self.pending
         self.pending = None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        now = time.monotonic()
+        now = self._stepping()
         if now_at > self.counted:
             self.pace = (now_at - self.counted) / (now - self.since)  # steps per second
         self.counted, self.since = now_at, now
@@ -138,8 +148,14 @@ class Report:
         if self.writer is not None:
             self.writer.write(step, values)
             self.progress.update(step, values)
+        if values["bad_records"] > self.most_bad(step - self.start):
+            self.given_up = (
+                f"{values['bad_records']:.0f} records could not be read up to step {step}, on all "
+                "hosts, more than data.max_bad_records allows: look at the shards named above, "
+                "ingest their sources again, or raise it"
+            )
         if values["bad_in_a_row"] >= self.limit:
-            self.diverged = (
+            self.given_up = (
                 f"training diverged: {values['bad_in_a_row']:.0f} steps in a row were not finite, "
                 f"up to step {step}: the checkpoints hold the last good parameters; lower "
                 "optim.blr or look at the data, then run again"

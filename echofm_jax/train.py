@@ -84,11 +84,18 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
     if not config.data.dir:
         raise InputError("no data: give --config.data.dir=DIR, what `echofm ingest` wrote")
     info = mixture.dataset_info(config.data.dir)
-    require_same("config or data set", configs.leaves(config) | OWN | dataclasses.asdict(info))
-    program = build(config, mesh, info.records["train"], colour=info.colour)
+    told = configs.leaves(config) | OWN | dataclasses.asdict(info)
+    require_same("config or data set", told | {"parts": mixture.choices(config.data.dir)})
+    program = build(config, mesh, mixture.training_records(info), colour=info.colour)
     recipe = program.recipe
     share, shares = batch_share(config.data.batch_size, mesh)
-    clips = loader_config(config)
+    # Hosts that hold the same clips must never read different ones: no record stands in for a bad.
+    alone = shares == jax.process_count()
+    clips = loader_config(
+        config,
+        cache_dir=config.data.cache_dir,
+        max_bad_records=config.data.max_bad_records if alone else 0.0,
+    )
     loader = make_loader(clips, process_index=share, process_count=shares)
     held_out = Validation(config, program, clips, info.records.get("val", 0), goodput)
     refuse_window(profile, recipe.steps)
@@ -128,28 +135,30 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
     # ---- loop. The order matters: the loader's position is saved before its next batch. ------
     watchdog = Watchdog(goodput, config.train.watchdog, jax.process_index())
     report = Report(
-        config, workdir, start, recipe.steps, program.schedule, flops, goodput, watchdog
-    )
+        config, workdir, start, recipe.steps, program.schedule, flops, loader.most_bad, goodput,
+        watchdog,
+    )  # fmt: skip
     profiler = Profiler(profile, workdir, goodput)
     with watchdog, report, profiler, StopSignals() as stop:
         for step in range(start + 1, recipe.steps + 1):
             with goodput.time("step"), profiler.step(step):
                 state, metrics = update(state, batch)
             goodput.running(metrics["loss"])
-            last = stop.due(step) or step == recipe.steps
+            stopping = stop.due(step)
+            last = stopping or step == recipe.steps
+            report.log(step, metrics, loader.bad_records)
+            if held_out.due(step) and not stopping:
+                report.held_out(step, held_out.measure(state))
             with goodput.time("checkpoint"):
                 checkpoints.save(step, state, loader.get_state(), force=last)
-            report.log(step, metrics, loader.bad_records)
-            if held_out.due(step):
-                report.held_out(step, held_out.measure(state))
-            if last or report.diverged:
+            if last or report.given_up:
                 break
             with goodput.time("data_wait"):
                 batch = program.place(next(loader))
         with goodput.time("checkpoint"):  # a second signal must not break the last save off
             checkpoints.finish()
-    if report.diverged:
-        raise InputError(report.diverged)
+    if report.given_up:
+        raise InputError(report.given_up)
     if step < recipe.steps:
         log.info("stopped at step %d: run the same command to continue", step)
         return stop.status
@@ -159,7 +168,7 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
 
 
 def loader_config(config: ConfigDict, **changes) -> LoaderConfig:
-    """The loader's part of a config."""
+    """The loader's part of a config; where and how strictly training reads is training's alone."""
     data, model = config.data, config.model
     return dataclasses.replace(
         LoaderConfig(
@@ -175,8 +184,6 @@ def loader_config(config: ConfigDict, **changes) -> LoaderConfig:
             augment=configs.augment(config),
             masking=config.objective.masking,
             seed=config.seed,
-            max_bad_records=data.max_bad_records,
-            cache_dir=data.cache_dir,
             workers=data.workers,
         ),
         **changes,

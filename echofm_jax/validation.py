@@ -6,6 +6,7 @@ import itertools
 import jax
 from ml_collections import ConfigDict
 
+from data_pipelines.augment import NONE
 from data_pipelines.loader import LoaderConfig, make_loader
 from echofm_jax.goodput import Goodput
 from echofm_jax.program import Program
@@ -14,9 +15,11 @@ from echofm_jax.step import State
 
 
 class Validation:
-    """The first batches of the split `val`, every `train.evaluate_every` steps; all hosts together.
+    """Some batches of the split `val`, every `train.evaluate_every` steps; all hosts together.
 
-    Where the split has less than one batch, its clips come several times in it.
+    The clips are the same whatever the run's seed, and of all parts of the split alike. Where it
+    has less than one batch, its clips come several times in it. A record that cannot be read has
+    another one in its place and ends no training.
     """
 
     def __init__(
@@ -27,11 +30,22 @@ class Validation:
         clips: int,
         goodput: Goodput,
     ):
-        """`clips` are in the split, perhaps none; `loader` is that of training."""
+        """`clips` are in the split, perhaps none; `loader` is that of training.
+
+        Raises:
+          InputError: the split cannot be opened.
+        """
         self.every = config.train.evaluate_every if clips else 0
         self.batches = max(1, min(config.train.evaluate_batches, clips // loader.batch_size))
         self.program, self.goodput, self.losses = program, goodput, None
-        self.loader = dataclasses.replace(loader, split="val", shuffle=False)
+        if self.every:  # now, and not after many steps, it is seen whether the split is whole
+            share, shares = batch_share(loader.batch_size, program.mesh)
+            held_out = dataclasses.replace(
+                loader, split="val", seed=0, augment=NONE, windows_per_record=1,
+                max_bad_records=float(loader.max_bad_records > 0),
+            )  # fmt: skip
+            self.loader = make_loader(held_out, process_index=share, process_count=shares)
+            self.beginning = self.loader.get_state()
 
     def due(self, step: int) -> bool:
         """Whether held-out clips are to be looked at after this step."""
@@ -44,11 +58,11 @@ class Validation:
             if self.losses is None:  # the first time
                 with self.goodput.time("compile"):
                     self.losses = self.program.lower_evaluation().compile()
-            share, shares = batch_share(self.loader.batch_size, self.program.mesh)
-            loader = make_loader(self.loader, process_index=share, process_count=shares)
-            found = []
-            for batch in itertools.islice(loader, self.batches):
-                found.append(self.losses(state, self.program.place(batch)))
-            loader.close()
-            mean = jax.tree.map(lambda *each: sum(each) / len(each), *jax.device_get(found))
+            self.loader.set_state(self.beginning)
+            found = [
+                jax.device_get(self.losses(state, self.program.place(batch)))
+                for batch in itertools.islice(self.loader, self.batches)
+            ]
+            self.loader.close()  # its threads; nothing of it stays in memory between two looks
+            mean = jax.tree.map(lambda *each: sum(each) / len(each), *found)
         return {f"val/{name}": float(value) for name, value in mean.items()}

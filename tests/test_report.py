@@ -20,6 +20,7 @@ from echofm_jax.watchdog import Watchdog
 def goodput(tmp_path):
     with Goodput() as goodput:
         goodput.open(tmp_path, start=0)
+        goodput.running(jnp.float32(0))  # as the loop does with every step
         yield goodput
 
 
@@ -28,7 +29,7 @@ def report(tmp_path, goodput):
     config = ConfigDict({"train": {"log_every": 2, "max_bad_steps": 3}, "data": {"batch_size": 4}})
     return Report(
         config, tmp_path, start=0, steps=5, schedule=lambda n: 0.5 * n, flops=1e9,
-        goodput=goodput, watchdog=Watchdog(goodput, 10.0),
+        most_bad=lambda steps: 1.25 * steps, goodput=goodput, watchdog=Watchdog(goodput, 10.0),
     )  # fmt: skip
 
 
@@ -54,15 +55,23 @@ def test_a_report_writes_every_nth_step_and_the_last(report, goodput, tmp_path):
         assert row["clips_per_s_per_chip"] == row["clips_per_s"] / jax.device_count()
         assert row["mfu"] == pytest.approx(row["clips_per_s"] / 4 * 1e9 / report.peak)
         assert not [name for name in row if name.startswith("hosts/")]  # there is but one
-    assert not report.diverged
+    assert not report.given_up
+
+
+def test_a_report_gives_up_on_too_many_bad_records(report):
+    with report:
+        for step in range(1, 5):
+            report.log(step, metrics(step), bad_records=2 * step - 2)
+        assert not report.given_up  # 2 after 2 steps
+    assert "6 records could not be read up to step 4, on all hosts" in report.given_up
 
 
 def test_a_report_says_that_training_diverged(report):
     with report:
         report.log(2, metrics(2, bad=2))
         report.log(4, metrics(4, bad=4))
-        assert not report.diverged  # step 4 is still pending
-    assert "4 steps in a row were not finite, up to step 4" in report.diverged
+        assert not report.given_up  # step 4 is still pending
+    assert "4 steps in a row were not finite, up to step 4" in report.given_up
 
 
 def test_step_and_data_wait_are_seconds_a_step_and_goodput_is_kept(report, goodput, tmp_path):
@@ -81,7 +90,7 @@ def test_step_and_data_wait_are_seconds_a_step_and_goodput_is_kept(report, goodp
     assert second["data_wait_s"] >= 0.01
     assert 0 < second["step_s"] * 2 <= goodput.seconds()["step"]
     (run,) = read_runs(tmp_path / "goodput.json")
-    assert run["step"] == 4
+    assert run["step"] == 5  # with the one before the report
     assert 0 < second["goodput"] < 1
     assert overall([run])["data_wait"] >= 0.03
 
