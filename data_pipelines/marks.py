@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from data_pipelines.thin import strongest, thin_side
+from data_pipelines.thin import thin_side
 
 CONTRAST = 10.0  # grey levels by which a mark is brighter than what surrounds it
 NOISE = 5.0  # grey levels that compression makes a still pixel vary
@@ -19,30 +19,29 @@ DENSE = 0.12  # share of such pixels among letters
 BOLD = 3  # letters so many times as bold are looked for too
 
 
-def find_marks(frames: Sequence[np.ndarray], box: tuple[slice, slice]) -> np.ndarray:
-    """[h, w] bool: what stands in the box of frames [H, W] or [H, W, 3] uint8 for a while.
+def find_marks(images: Sequence[np.ndarray]) -> np.ndarray:
+    """[h, w] bool: what stands in [h, w] uint8 images for a while.
 
     Words become blocks, for holes of their letters' shape could be read.
     """
-    side = thin_side(box)
-    bright = [strongest(frame[box]) for frame in frames]
-    fine = _steady(bright, side, LEVELS)
+    side = thin_side(images)
+    fine = _steady(images, side, LEVELS)
     size = max(1, fine.shape[1] // BOLD), max(1, fine.shape[0] // BOLD)
-    small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in bright]
+    small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
     bold = cv2.resize(_steady(small, side, BOLD_LEVELS), fine.shape[::-1])
     return cv2.dilate(fine | bold, np.ones((5, 5), np.uint8)).astype(bool)
 
 
-def _steady(images: list[np.ndarray], side: int, levels: tuple) -> np.ndarray:
+def _steady(images: Sequence[np.ndarray], side: int, levels: tuple) -> np.ndarray:
     """[h, w] uint8: words and marks thinner than `side` in [h, w] images."""
     words, marks = (np.zeros(images[0].shape, np.uint8) for _ in range(2))
     spans = np.array_split(np.arange(len(images)), max(1, len(images) // SPAN))
     recent = collections.deque(maxlen=levels[0][0])
-    for span in spans:
+    for number, span in enumerate(spans, 1):
         recent.append((len(span), *_sums([images[i] for i in span], side)))
         for count, word, mark in levels:
             count = min(count, len(spans))
-            if len(recent) >= count:
+            if len(recent) >= count and (number % (count // 2) == 0 or number == len(spans)):
                 steady = steadiness(*map(sum, zip(*list(recent)[-count:], strict=True)))
                 words |= steady > word
                 marks |= steady > mark

@@ -1,33 +1,31 @@
 """What is thin and bright in a clip, and for how long it stays so."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
 SPREAD = 10.0  # grey levels that a still pixel's contrast may vary
 
 
-def thin_structures(
-    frames: np.ndarray, box: tuple[slice, slice]
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Brightness of some frames' box, and by how much it exceeds all around where that is thin.
+def thin_structures(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, int]:
+    """Brightness of [h, w] uint8 images, and by how much it exceeds all around where that is thin.
 
-    Both [n, h, w] uint8; and `thin_side`. Colours
-    count by their strongest channel: a green trace is bright.
+    Both [n, h, w] uint8; and `thin_side`.
     """
-    side = thin_side(box)
+    side = thin_side(images)
     kernel = np.ones((side, side), np.uint8)
-    bright = [strongest(frame[box]) for frame in frames]
-    thin = [cv2.morphologyEx(image, cv2.MORPH_TOPHAT, kernel) for image in bright]
-    return np.stack(bright), np.stack(thin), side
+    thin = [cv2.morphologyEx(image, cv2.MORPH_TOPHAT, kernel) for image in images]
+    return np.stack(images), np.stack(thin), side
 
 
-def thin_side(box: tuple[slice, slice]) -> int:
-    """Side in pixels of the square that is no longer thin."""
-    return 2 * round((box[0].stop - box[0].start) / 120) + 3
+def thin_side(images: Sequence[np.ndarray]) -> int:
+    """Side in pixels of the square that is no longer thin in pictures of that height."""
+    return 2 * round(len(images[0]) / 120) + 3
 
 
 def strongest(image: np.ndarray) -> np.ndarray:
-    """[h, w(, 3)] → [h, w]: the strongest channel of each pixel."""
+    """[h, w(, 3)] → [h, w]: the strongest channel of each pixel; a green trace is bright."""
     if image.ndim == 2:
         return image
     red, green, blue = cv2.split(np.ascontiguousarray(image))
