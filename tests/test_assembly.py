@@ -145,7 +145,7 @@ def test_new_files_add_shards_and_move_nobody(built, tmp_path):
     add_files(folder, range(8, 11))
     save = folder / "in" / "new" / "0.npy"  # sorted before others of its kind, a patient of its own
     save.parent.mkdir()
-    np.save(save, fan_screen(2).frames[:7])
+    np.save(save, fan_screen(2).frames[:9])
     assert cli.main(arguments(folder)) == 0
     after = stored(folder)
     assert set(before.values()) < set(after.values()) and len(after) > len(before)
