@@ -145,7 +145,7 @@ def test_new_files_add_shards_and_move_nobody(built, tmp_path):
     add_files(folder, range(8, 11))
     save = folder / "in" / "new" / "0.npy"  # sorted before others of its kind, a patient of its own
     save.parent.mkdir()
-    np.save(save, fan_screen(2).frames[:9])
+    np.save(save, fan_screen(30).frames[:9])
     assert cli.main(arguments(folder)) == 0
     after = stored(folder)
     assert set(before.values()) < set(after.values()) and len(after) > len(before)
@@ -190,7 +190,7 @@ def test_what_was_replaced_is_not_taken_for_something_else(built, tmp_path):
 
 def test_a_changed_file_is_reported_and_the_old_one_kept(built, tmp_path, capsys):
     folder = copy(built, tmp_path / "copy")
-    np.save(folder / "in" / "p1" / "1.npy", fan_screen(3).frames[:5])
+    np.save(folder / "in" / "p1" / "1.npy", fan_screen(3).frames[:9])
     (folder / "in" / "p2" / "2.npy").unlink()
     assert cli.main([*arguments(folder), "--json"]) == 0
     said = capsys.readouterr().out
