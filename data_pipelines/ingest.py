@@ -94,7 +94,7 @@ def ingest(args: argparse.Namespace) -> dict:
     review = beside(args.data_dir, "review.csv") if args.review else None
     try:
         with journal.open_journal(
-            args.data_dir, settings(args, salt, shares), overwrite=args.overwrite
+            args.data_dir, settings(args, salt, shares, found.root), overwrite=args.overwrite
         ) as log:
             tasks = make_tasks(args, found, salt, log.staged)
             new = [task for task in tasks if log.wants(task)]
@@ -162,14 +162,19 @@ def beside(data_dir: Path, what: str) -> Path:
     return data_dir.with_name(f"{data_dir.name}-{what}")
 
 
-def settings(args: argparse.Namespace, salt: bytes, shares: Sequence[float]) -> dict:
-    """What all runs on a data set must agree on."""
+def settings(args: argparse.Namespace, salt: bytes, shares: Sequence[float], root: Path) -> dict:
+    """What all runs on a data set must agree on.
+
+    The source among it: a file is known by its place below it, and that of another source would be
+    taken for one that is done.
+    """
     from data_pipelines import deidentify, records, shards
 
     named = ("size", "encoding", "colour", "fps", "patient_from", "dataset", "precropped")
     return {name: getattr(args, name) for name in named} | {
         "split": list(shares),
         "salt": deidentify.keyed_hash(salt, "salt"),  # tells salts apart, and nothing else
+        "source": deidentify.keyed_hash(salt, "source", str(root.resolve())),
         "version": records.VERSION,
         "shard_bytes": shards.SHARD_BYTES,
     }

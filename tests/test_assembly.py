@@ -1,6 +1,7 @@
 """Shards are decided beforehand: however often their making is begun, they are the same bytes."""
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 from test_sector import fan_screen
 
 from data_pipelines import shards
+from data_pipelines.deidentify import keyed_hash
 from echofm_jax import cli
 
 SHARD_BYTES = 20_000
@@ -76,8 +78,11 @@ def places(folder: Path) -> dict[str, str]:
 
 
 def copy(folder: Path, to: Path) -> Path:
-    """Everything of a build; the source with its files' times, which tell them apart."""
+    """Everything of a build as if it had been made there; files with their times."""
     shutil.copytree(folder, to)
+    begun = to / "data-ingest" / "settings.json"
+    here = keyed_hash(b"s" * 32, "source", str((to / "in").resolve()))
+    begun.write_text(json.dumps(json.loads(begun.read_text()) | {"source": here}))
     return to
 
 

@@ -199,6 +199,28 @@ def test_another_run_must_agree_with_the_first(tmp_path, capsys):
     assert shards.dataset_info(tmp_path / "data").size == 32
 
 
+def test_another_source_is_not_added_to_a_data_set(tmp_path, monkeypatch, capsys):
+    """Its p/a.npy is another file, and would be taken for the one that is there."""
+    save_npy(tmp_path / "in" / "p" / "a.npy")
+    save_npy(tmp_path / "other" / "p" / "a.npy", seed=2)
+    data_dir = tmp_path / "data"
+    assert ingest(tmp_path / "in", data_dir) == 0
+    before = {p: p.read_bytes() for p in data_dir.rglob("*") if p.is_file()}
+    line = refused(capsys, tmp_path / "other", data_dir)
+    assert "(another source)" in line and "--overwrite" in line and "other/p" not in line
+    assert "another source" in refused(capsys, tmp_path / "in" / "p", data_dir)
+    assert before == {p: p.read_bytes() for p in before}
+    held = (tmp_path / "data-ingest" / "settings.json").read_text()
+    assert str(tmp_path) not in held
+    # The same folder by another name is the same source.
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    monkeypatch.chdir(tmp_path)
+    for name in (tmp_path / "link", "in", "in/p/..", "in/*"):
+        assert ingest(name, data_dir) == 0
+    assert ingest(tmp_path / "other", data_dir, "--overwrite") == 0
+    assert report(data_dir)["p/a.npy"]["status"] == "accepted"
+
+
 def test_a_data_set_without_its_journal_is_replaced_only_when_told(tmp_path, capsys):
     shards.write_dataset(
         tmp_path / "data", {"train": [beating_disc(0)]}, size=32, encoding="zstd", simulated=True

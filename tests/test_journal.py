@@ -5,7 +5,7 @@ from data_pipelines.journal import Entry, open_journal
 from data_pipelines.one_file import Outcome
 from echofm_jax.errors import InputError
 
-SETTINGS = {"size": 64, "salt": "0a", "shard_bytes": 5}
+SETTINGS = {"size": 64, "salt": "0a", "source": "0c", "shard_bytes": 5}
 KEPT = Entry("a", "key 1", Outcome(clip_id="c", patient_id="p", split="val", sizes=(3, 4)))
 FAILED = Entry("b", "key 2", Outcome(reason="failed", detail="its process died"))
 EMPTY = Entry("c", "key 3", Outcome(reason="empty"))
@@ -48,8 +48,10 @@ def test_which_files_are_wanted(tmp_path):
 def test_other_settings_are_named(tmp_path):
     with opened(tmp_path) as log:
         build = log.settings["build"]
-    with pytest.raises(InputError, match=r"size 64, not 32, another salt\)"):
-        opened(tmp_path, size=32, salt="0b").__enter__()
+    with pytest.raises(InputError, match=r"\(size 64, not 32, another source\)"):
+        opened(tmp_path, size=32, source="0d").__enter__()
+    with pytest.raises(InputError, match=r"\(another salt\)"):
+        opened(tmp_path, salt="0b", source="0d").__enter__()
     with opened(tmp_path, shard_bytes=6) as log:  # how large shards are is decided once
         assert log.settings == SETTINGS | {"build": build}
 
