@@ -15,6 +15,8 @@ from pathlib import Path
 from data_pipelines import workers
 from data_pipelines.one_file import Outcome, Task, ingest_file
 
+DIED = Outcome(reason="failed", detail="its process died")
+
 
 def staged_path(folder: Path, key: str) -> Path:
     """Where the outcome of a task lies."""
@@ -28,6 +30,12 @@ def stage(task: Task) -> None:
       OSError: it cannot be kept: a full disk is no fault of the file.
     """
     put(task, *ingest_file(task))
+
+
+def stage_apart(task: Task, apart: workers.Apart) -> None:
+    """`stage` in another process: if it dies, that is the file's outcome."""
+    if not apart.run(staged, task):
+        put(task, DIED, [])
 
 
 def put(task: Task, outcome: Outcome, records: Sequence[bytes]) -> None:
@@ -107,7 +115,7 @@ def run_here(tasks: Sequence[Task], count: int, total: int) -> None:
         done = workers.map_in_order(staged, tasks, count)
         for task, survived in zip(tasks, done, strict=True):
             if not survived:
-                put(task, Outcome(reason="failed", detail="its process died"), [])
+                put(task, DIED, [])
             progress.update()
 
 
