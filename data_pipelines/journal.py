@@ -22,7 +22,6 @@ from typing import NamedTuple
 from data_pipelines.one_file import Outcome, Task
 from echofm_jax.errors import InputError
 
-RETRIED = ("failed", "unreadable")  # may have been the machine's fault: taken again next time
 HASHED = ("salt", "source")  # settings that are known by a hash
 
 
@@ -52,7 +51,7 @@ class Journal:
         old = self.latest.get(task.name)
         if old is None:
             return True
-        return bool(old.outcome.reason) and (old.key != task.key or old.outcome.reason in RETRIED)
+        return bool(old.outcome.reason) and (old.key != task.key or old.outcome.retried)
 
     def changed(self, task: Task) -> bool:
         """Whether the data set holds the file as it no longer is."""

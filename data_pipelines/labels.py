@@ -43,7 +43,7 @@ class Label:
     simulated: bool = False
     split: str = ""  # the owner's own; empty: by hash
     tracings: tuple[Tracing, ...] = ()
-    mask_files: tuple[tuple[str, int], ...] = ()  # (path, frame number of its first map)
+    mask_files: tuple[tuple[str, int], ...] = ()  # (file beside the clip, frame of its first map)
     measurements: tuple[tuple[str, float], ...] = ()  # names of records.MEASUREMENTS
     aortic_stenosis: int = -1  # index in records.GRADES
     aortic_regurgitation: int = -1

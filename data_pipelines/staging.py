@@ -77,6 +77,14 @@ def missing(tasks: Sequence[Task]) -> list[Task]:
     return [t for t in tasks if not staged_path(t.treatment.staged, t.key).exists()]
 
 
+def forget_failures(tasks: Sequence[Task]) -> None:
+    """Have no outcome of those that an earlier run, cut short, may have had bad luck with."""
+    for task in tasks:
+        outcome = get_outcome(task.treatment.staged, task.key)
+        if outcome and outcome.retried:
+            staged_path(task.treatment.staged, task.key).unlink()
+
+
 def run(tasks: Sequence[Task], count: int, beam_options: Sequence[str] | None) -> list[Task]:
     """Have every task staged, with `count` processes or by Beam; returns what Beam left out.
 
@@ -85,6 +93,7 @@ def run(tasks: Sequence[Task], count: int, beam_options: Sequence[str] | None) -
     Args:
       beam_options: None: this machine's processes do all.
     """
+    forget_failures(tasks)
     waiting = missing(tasks)
     if beam_options is None:
         run_here(waiting, count, len(tasks))

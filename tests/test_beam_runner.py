@@ -14,7 +14,8 @@ from test_sector import fan_screen
 from test_staging import task
 
 from data_pipelines import beam_runner, shards, staging
-from data_pipelines.one_file import stamp
+from data_pipelines.labels import Label
+from data_pipelines.one_file import stamps
 from echofm_jax import cli
 
 needs_beam = pytest.mark.skipif(
@@ -129,7 +130,8 @@ def check_deaths(folder: Path, options: list[str]) -> None:
     path = folder / "clip.npy"
     np.save(path, fan_screen(1).frames)
     dead = [task(folder, key)._replace(path=Deadly(folder / key)) for key in ("00", "01")]
-    good = [task(folder, key)._replace(path=path, stamp=stamp(path)) for key in ("10", "11")]
+    now = stamps(path, Label())
+    good = [task(folder, key)._replace(path=path, stamps=now) for key in ("10", "11")]
     beam_runner.run([dead[0], good[0], dead[1], good[1]], options)
     found = [staging.get_outcome(folder / "staged", t.key) for t in (*dead, *good)]
     assert found[:2] == [staging.DIED] * 2 and [o.reason for o in found[2:]] == ["", ""]

@@ -91,7 +91,7 @@ def _told(row: Row, file: Path) -> Label:
         ejection_fraction=row.number("EF" if row.values["EF"] else "LVef", 0, 100),
         end_diastole=(diastole,),
         end_systole=(systole,),
-        mask_files=_masks(file.absolute(), diastole, systole),
+        mask_files=_masks(file, diastole, systole),
         measurements=(
             ("end_diastolic_volume", row.number("LVedv", 0)),
             ("end_systolic_volume", row.number("LVesv", 0)),
@@ -103,11 +103,11 @@ def _masks(file: Path, diastole: int, systole: int) -> tuple[tuple[str, int], ..
     """Masks of every frame where there are some, else of ED and ES; a test set may have none."""
     old = file.suffix == ".mhd"
     kind, suffix = ("sequence", ".mhd") if old else ("half_sequence", ".nii.gz")
-    start = str(file).removesuffix(kind + suffix)
-    if Path(f"{start}{kind}_gt{suffix}").exists():
+    start = file.name.removesuffix(kind + suffix)
+    if file.with_name(f"{start}{kind}_gt{suffix}").exists():
         return ((f"{start}{kind}_gt{suffix}", 0),)
     both = (f"{start}ED_gt{suffix}", diastole), (f"{start}ES_gt{suffix}", systole)
-    return tuple((name, frame) for name, frame in both if Path(name).exists())
+    return tuple((name, frame) for name, frame in both if file.with_name(name).exists())
 
 
 def _read_info(path: Path) -> Row:
