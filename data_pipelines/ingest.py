@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from echofm_jax import cli
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     add = parser.add_argument
     add("--source", required=True, help="a folder (searched below), a glob or a file")
     add("--dataset", choices=datasets.NAMES, help="the source is this public data set")
-    add("--data_dir", required=True, type=local_path, help="where the data set goes")
+    add("--data_dir", required=True, type=data_folder, help="where the data set goes")
     add("--size", type=int, default=224, help="side of the stored frames in pixels")
     add("--encoding", choices=("jpeg", "zstd"), default="jpeg", help="zstd is lossless")
     add("--colour", action="store_true", help="keep colour: for Doppler; default is grey")
@@ -89,8 +89,10 @@ def ingest(args: argparse.Namespace) -> dict:
     check(args)
     shares = split.parse_shares(args.split)
     found = source.find(args)
-    salt = deidentify.read_salt(args.salt_file or deidentify.default_salt_file())
+    salt_file = args.salt_file or deidentify.default_salt_file()
     report = args.report or beside(args.data_dir, "report.csv")
+    check_places(args.data_dir, found.root, {"--salt_file": salt_file, "--report": report})
+    salt = deidentify.read_salt(salt_file)
     review = beside(args.data_dir, "review.csv") if args.review else None
     try:
         with journal.open_journal(
@@ -147,6 +149,10 @@ def check(args: argparse.Namespace) -> None:
             "there are arguments without an option: quote a glob pattern; those of Beam need "
             "--runner beam"
         )
+    if args.dataset and (args.patient_from != "auto" or args.precropped):
+        raise InputError(
+            "--patient_from, --precropped: a named data set says both itself; leave them out"
+        )
     if args.dataset and args.labels:
         raise InputError("--labels: a named data set brings its own; leave one of both out")
     begun = (journal.journal_folder(args.data_dir) / "settings.json").exists()
@@ -155,6 +161,53 @@ def check(args: argparse.Namespace) -> None:
             f"{args.data_dir} holds a data set already, and no journal to add to it: give another "
             "--data_dir, or --overwrite"
         )
+
+
+def check_places(data_dir: Path, root: Path, private: Mapping[str, Path]) -> None:
+    """Refuse a source in the data set, and in it, or in its journal, what is its owner's alone.
+
+    Args:
+      root: of the source.
+      private: files by the options that name them.
+    """
+    from data_pipelines.journal import journal_folder
+
+    if real(root).is_relative_to(real(data_dir)):
+        raise InputError(
+            f"--data_dir {data_dir}: the source lies there: give the data set a folder of its own"
+        )
+    for option, path in private.items():
+        places = real(path), real(path.parent) / path.name  # a link is replaced where it lies
+        for folder in (data_dir, journal_folder(data_dir)):
+            if any(place.is_relative_to(real(folder)) for place in places):
+                raise InputError(
+                    f"{option} {path}: lies in {folder}, and must not be handed on with the data: "
+                    "give it another place"
+                )
+
+
+def real(path: Path) -> Path:
+    """Where a path leads, whether or not something is there."""
+    return Path(os.path.realpath(path))
+
+
+def data_folder(name: str) -> Path:
+    """`--data_dir` as a path with a name: journal and report lie beside it, and bear it too.
+
+    Raises:
+      InputError: nothing can lie beside it, or it is no address.
+    """
+    if not name:
+        raise InputError("--data_dir is empty: name a folder")
+    path = local_path(name)
+    if path.name in ("", ".."):  # of `.` and `..`
+        path = real(path)
+    if os.path.ismount(path):
+        raise InputError(
+            f"--data_dir {name}: is a whole disk or bucket, and journal and report would lie "
+            f"outside it: name a folder in it, such as {name.rstrip('/')}/echo"
+        )
+    return path
 
 
 def beside(data_dir: Path, what: str) -> Path:
