@@ -22,6 +22,10 @@ it. The data set holds pixels inside the ultrasound sector, timing, and salted h
 Killed at any moment, the same command goes on where it was. With new files in the source it adds
 shards for them; what is there stays as it is, and so does every patient's split. DATA_DIR-ingest
 remembers what was done, by salted hashes."""
+OVERWRITE = (
+    "forget all earlier runs at once, work on every file again, and replace the data set when the "
+    "new one is whole; until then the old one stays"
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -59,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
         action="store_true",
         help="list clips without a verified sector in DATA_DIR-review.csv, to be looked at",
     )
-    add("--overwrite", action="store_true", help="start afresh and replace a data set")
+    add("--overwrite", action="store_true", help=OVERWRITE)
     add("--json", action="store_true", help="figures as JSON on the last line")  # fmt: skip
     args = parser.parse_args(argv)
     summary = ingest(args)
@@ -138,10 +142,15 @@ def ingest(args: argparse.Namespace) -> dict:
 
 def check(args: argparse.Namespace) -> None:
     """Refuse what makes no sense."""
-    from data_pipelines import journal, shards
+    from data_pipelines import arrays, journal, shards
 
     if args.size < 16:
         raise InputError(f"--size {args.size}: frames must be at least 16 pixels wide")
+    low, high = arrays.RATES
+    if args.fps and not low <= args.fps <= high:
+        raise InputError(
+            f"--fps {args.fps:g}: give frames a second from {low:g} to {high:g}, or 0: unknown"
+        )
     if args.workers < 1:
         raise InputError(f"--workers {args.workers}: at least one process must work")
     if args.beam_options and args.runner != "beam":

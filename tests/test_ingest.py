@@ -162,6 +162,9 @@ def test_wrong_input_is_one_line(tmp_path, capsys):
     assert "nowhere" in refused(capsys, tmp_path / "nowhere", data_dir)
     save_npy(tmp_path / "in" / "a.npy")
     assert "--split" in refused(capsys, tmp_path / "in", data_dir, "--split=50,10")
+    for fps in ("-30", "0.5", "1001", "nan", "inf"):
+        said = refused(capsys, tmp_path / "in", data_dir, f"--fps={fps}")
+        assert f"--fps {fps}: give frames a second from 1 to 1000" in said
     (tmp_path / "file").write_text("")
     assert "cannot write" in refused(
         capsys, tmp_path / "in", tmp_path / "file" / "data", f"--salt_file={tmp_path / 'salt'}"
