@@ -20,8 +20,12 @@ The report lists every file by name and is meant for you alone: it lies beside t
 it. The data set holds pixels inside the ultrasound sector, timing, and salted hashes.
 
 Killed at any moment, the same command goes on where it was. With new files in the source it adds
-shards for them; what is there stays as it is, and so does every patient's split. DATA_DIR-ingest
-remembers what was done, by salted hashes."""
+shards for them; what is there stays as it is, and so does every patient's split. Another source
+needs another DATA_DIR. DATA_DIR-ingest remembers what was done, by salted hashes.
+
+labels.jsonl holds a JSON object a line: "file", its path below the source, and any of patient, fps,
+view, phase, end_diastole, end_systole, ejection_fraction, aortic_stenosis, aortic_regurgitation
+(none, early or significant) and simulated."""
 OVERWRITE = (
     "forget all earlier runs at once, work on every file again, and replace the data set when the "
     "new one is whole; until then the old one stays"
