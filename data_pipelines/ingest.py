@@ -5,11 +5,11 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from data_pipelines.places import beside, check_places, data_folder, journal_folder
 from echofm_jax import cli
-from echofm_jax.buckets import local_path
 from echofm_jax.errors import InputError
 
 EXAMPLE = """example:
@@ -146,7 +146,7 @@ def ingest(args: argparse.Namespace) -> dict:
 
 def check(args: argparse.Namespace) -> None:
     """Refuse what makes no sense."""
-    from data_pipelines import arrays, journal, shards
+    from data_pipelines import arrays, shards
 
     if args.size < 16:
         raise InputError(f"--size {args.size}: frames must be at least 16 pixels wide")
@@ -168,64 +168,12 @@ def check(args: argparse.Namespace) -> None:
         )
     if args.dataset and args.labels:
         raise InputError("--labels: a named data set brings its own; leave one of both out")
-    begun = (journal.journal_folder(args.data_dir) / "settings.json").exists()
+    begun = (journal_folder(args.data_dir) / "settings.json").exists()
     if shards.target_folder(args.data_dir).exists() and not begun and not args.overwrite:
         raise InputError(
             f"{args.data_dir} holds a data set already, and no journal to add to it: give another "
             "--data_dir, or --overwrite"
         )
-
-
-def check_places(data_dir: Path, root: Path, private: Mapping[str, Path]) -> None:
-    """Refuse a source in the data set, and in it, or in its journal, what is its owner's alone.
-
-    Args:
-      root: of the source.
-      private: files by the options that name them.
-    """
-    from data_pipelines.journal import journal_folder
-
-    if real(root).is_relative_to(real(data_dir)):
-        raise InputError(
-            f"--data_dir {data_dir}: the source lies there: give the data set a folder of its own"
-        )
-    for option, path in private.items():
-        places = real(path), real(path.parent) / path.name  # a link is replaced where it lies
-        for folder in (data_dir, journal_folder(data_dir)):
-            if any(place.is_relative_to(real(folder)) for place in places):
-                raise InputError(
-                    f"{option} {path}: lies in {folder}, and must not be handed on with the data: "
-                    "give it another place"
-                )
-
-
-def real(path: Path) -> Path:
-    """Where a path leads, whether or not something is there."""
-    return Path(os.path.realpath(path))
-
-
-def data_folder(name: str) -> Path:
-    """`--data_dir` as a path with a name: journal and report lie beside it, and bear it too.
-
-    Raises:
-      InputError: nothing can lie beside it, or it is no address.
-    """
-    if not name:
-        raise InputError("--data_dir is empty: name a folder")
-    path = local_path(name)
-    if path.name in ("", ".."):  # of `.` and `..`
-        path = real(path)
-    if os.path.ismount(path):
-        raise InputError(
-            f"--data_dir {name}: is a whole disk or bucket, and journal and report would lie "
-            f"outside it: name a folder in it, such as {name.rstrip('/')}/echo"
-        )
-    return path
-
-
-def beside(data_dir: Path, what: str) -> Path:
-    """A file that belongs to a data set and does not lie in it."""
-    return data_dir.with_name(f"{data_dir.name}-{what}")
 
 
 def settings(args: argparse.Namespace, salt: bytes, shares: Sequence[float], root: Path) -> dict:

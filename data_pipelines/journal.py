@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_pipelines.one_file import Outcome, Task
+from data_pipelines.places import journal_folder
 from echofm_jax.errors import InputError
 
 HASHED = ("salt", "source")  # settings that are known by a hash
@@ -98,11 +99,6 @@ def open_journal(data_dir: Path, settings: Mapping, *, overwrite: bool) -> Itera
         yield Journal(folder, read_settings(folder, data_dir, settings), read_lists(folder))
     finally:
         os.close(lock)
-
-
-def journal_folder(data_dir: Path) -> Path:
-    """Where the journal of a data set lies: beside it."""
-    return data_dir.with_name(f"{data_dir.name}-ingest")
 
 
 def read_settings(folder: Path, data_dir: Path, wanted: Mapping) -> dict:

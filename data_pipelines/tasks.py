@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_pipelines.deidentify import keyed_hash
-from data_pipelines.journal import journal_folder
 from data_pipelines.labels import Label
 from data_pipelines.one_file import Task, Treatment, stamps
+from data_pipelines.places import beside, journal_folder
 from data_pipelines.source import Source
 
 
@@ -53,9 +53,7 @@ def told(label: Label) -> str:
 def without_ours(args: argparse.Namespace, found: Source) -> Iterator[Path]:
     """The files that no earlier ingest wrote, into a folder below its source."""
     ours = [args.data_dir, journal_folder(args.data_dir), args.report]
-    ours += [
-        args.data_dir.with_name(f"{args.data_dir.name}-{kind}.csv") for kind in ("report", "review")
-    ]
+    ours += [beside(args.data_dir, f"{kind}.csv") for kind in ("report", "review")]
     root = found.root.absolute()
     inside = [p.absolute() for p in ours if p and p.absolute().is_relative_to(root)]
     for file in found.files:
