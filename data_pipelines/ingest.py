@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_pipelines.places import beside, check_places, data_folder, journal_folder
+from data_pipelines.places import beside, check_places, data_folder, own_path, journal_folder
 from echofm_jax import cli
 from echofm_jax.errors import InputError
 
@@ -60,8 +60,8 @@ def main(argv: Sequence[str]) -> int:
     add("--workers", type=int, default=len(os.sched_getaffinity(0)))
     add("--runner", choices=("local", "beam"), default="local", help="beam: on other machines too")
     add("beam_options", nargs="*", metavar="-- BEAM_OPTION", help="as Beam's runner has them")
-    add("--salt_file", type=Path, help="secret of the hashes; default ~/.config/echofm/salt")
-    add("--report", type=Path, help="default: DATA_DIR-report.csv")
+    add("--salt_file", type=own_path, help="secret of the hashes; default ~/.config/echofm/salt")
+    add("--report", type=own_path, help="default: DATA_DIR-report.csv")
     add(
         "--review",
         action="store_true",
@@ -99,6 +99,7 @@ def ingest(args: argparse.Namespace) -> dict:
     found = source.find(args)
     salt_file = args.salt_file or deidentify.default_salt_file()
     report = args.report or beside(args.data_dir, "report.csv")
+    ingest_report.require_own(report)
     check_places(args.data_dir, found.root, {"--salt_file": salt_file, "--report": report})
     salt = deidentify.read_salt(salt_file)
     review = beside(args.data_dir, "review.csv") if args.review else None

@@ -1,5 +1,6 @@
 """What is told of an ingest: a table of every file for its owner, and figures that name none."""
 
+import contextlib
 import csv
 import os
 from collections import Counter
@@ -17,6 +18,13 @@ COLUMNS = (
 )  # fmt: skip
 CHANGED = "the data set holds the file as it was: --overwrite takes it anew"
 LEFT_OUT = "left out by Beam, done afterwards"
+
+
+def require_own(path: Path) -> None:
+    """Raises InputError if a file lies there that is no report: it would be lost."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if file.read(len(COLUMNS[0]) + 1) not in (b"", f"{COLUMNS[0]},".encode()):
+            raise InputError(f"--report {path}: another file lies there: give another name")
 
 
 def write_report(

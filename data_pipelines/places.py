@@ -34,6 +34,11 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
+def own_path(name: str) -> Path:
+    """A file of the user's; no shell puts the home directory for ~ behind a `=`."""
+    return Path(name).expanduser()
+
+
 def data_folder(name: str) -> Path:
     """`--data_dir` as a path with a name: journal and report lie beside it, and bear it too.
 

@@ -28,6 +28,18 @@ def test_what_is_its_owners_alone_does_not_lie_in_the_data_set(tmp_path, capsys)
     assert ingest(tmp_path / "in", data_dir, *options) == 0
 
 
+def test_a_report_replaces_a_report_and_nothing_else(tmp_path, monkeypatch, capsys):
+    save_npy(tmp_path / "in" / "a.npy")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "study.csv").write_text("patient,grade\n1,2\n")
+    line = refused(capsys, tmp_path / "in", tmp_path / "data", "--report=~/study.csv")
+    assert f"--report {tmp_path}/study.csv: another file lies there" in line
+    assert (tmp_path / "study.csv").read_text() == "patient,grade\n1,2\n"
+    for _ in range(2):
+        assert ingest(tmp_path / "in", tmp_path / "data", "--report=~/own.csv") == 0
+    assert (tmp_path / "own.csv").read_text().startswith("file,status")
+
+
 @pytest.mark.parametrize(("name", "below"), [(".", ""), ("..", "below")])
 def test_a_data_set_in_this_folder_or_the_one_above(tmp_path, monkeypatch, name, below):
     save_npy(tmp_path / "in" / "a.npy")
