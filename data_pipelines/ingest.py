@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_pipelines.places import beside, check_places, data_folder, own_path, journal_folder
+from data_pipelines.places import beside, check_places, data_folder, journal_folder, own_path
 from echofm_jax import cli
 from echofm_jax.errors import InputError
 
