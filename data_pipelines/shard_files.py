@@ -1,6 +1,7 @@
 """Records as bytes, and the ArrayRecord files that hold them."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -49,9 +50,14 @@ def shard_name(split: str, number: int, total: int) -> str:
     return f"{records.DATASET}-{split}.array_record-{number:05d}-of-{total:05d}"
 
 
+def open_shard(path: Path) -> ArrayRecordReader:
+    """A reader of one file, whose path need not be text; raises whatever its damage raises."""
+    return ArrayRecordReader(os.fsencode(path))
+
+
 def read_shard(path: Path) -> Iterator[bytes]:
     """The serialized records of one file, in order."""
-    reader = ArrayRecordReader(str(path))
+    reader = open_shard(path)
     for i in range(reader.num_records()):
         yield reader.read([i])[0]
     reader.close()
@@ -61,7 +67,7 @@ def count_records(path: Path) -> int | None:
     """Records of a shard by its footer, 0 where it is cut short; None if there is no such file."""
     if not path.is_file():
         return None
-    return ArrayRecordReader(str(path)).num_records()  # closing a damaged one would raise
+    return open_shard(path).num_records()  # closing a damaged one would raise
 
 
 def identities(path: Path) -> list[Identity] | None:
