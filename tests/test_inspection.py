@@ -312,6 +312,21 @@ def test_the_same_clip_through_another_codec_is_found():
     assert looks[17] != looks[30] and inspect_hash.near_pairs(looks) == [(17, 30)]
 
 
+def test_pairs_are_those_that_differ_in_seven_bits_or_less_but_in_a_crowd():
+    rng = np.random.default_rng(3)
+    looks = [rng.bytes(16) for _ in range(200)]
+    for index, bits in ((20, 7), (40, 1), (60, 0), (80, 8)):
+        changed = np.unpackbits(np.frombuffer(looks[index], np.uint8))
+        changed[rng.choice(128, bits, replace=False)] ^= 1
+        looks.append(np.packbits(changed).tobytes())
+    assert inspect_hash.near_pairs(looks) == [(20, 200), (40, 201), (60, 202)]
+    # Two that share one band alone, and between them others that share it, too.
+    twin = bytes(byte ^ (place > 1 and place % 2) for place, byte in enumerate(looks[5]))
+    crowd = [looks[5][:2] + rng.bytes(14) for _ in range(inspect_hash.CROWD)]
+    assert inspect_hash.near_pairs([looks[5], *crowd[1:], twin]) == [(0, inspect_hash.CROWD)]
+    assert inspect_hash.near_pairs([looks[5], *crowd, twin]) == []
+
+
 def frames_of(gif) -> tuple[list[np.ndarray], int]:
     frames, milliseconds = [], 0
     with Image.open(gif) as image:
