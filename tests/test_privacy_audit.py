@@ -375,3 +375,7 @@ def test_wrong_options_are_one_line(clean, tmp_path, capsys):
                    f"--salt_file={tmp_path / 'none'}"):  # fmt: skip
         assert cli.main(["inspect", "--privacy", str(clean["jpeg"]), option]) == 2
         assert option.split("=")[0] in capsys.readouterr().err
+    for option in (f"--out={tmp_path / 'out'}", "--gif=train:0"):
+        assert cli.main(["inspect", "--privacy", str(clean["jpeg"]), option]) == 2
+        assert "--privacy writes no files" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
