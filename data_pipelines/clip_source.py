@@ -17,9 +17,8 @@ from tensorflow_datasets.proto import tf_example_pb2
 from data_pipelines import mixture, shards
 from data_pipelines.bad_records import BadRecord
 from data_pipelines.shard_cache import cached
+from data_pipelines.shard_files import PAUSES
 from echofm_jax.errors import InputError
-
-PAUSES = (0.5, 2.0)  # seconds before a read is tried again: a network file system recovers
 
 
 @dataclasses.dataclass(frozen=True)

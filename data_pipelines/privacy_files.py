@@ -16,7 +16,7 @@ from pathlib import Path
 
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from data_pipelines import inspect_pieces, records, shards
+from data_pipelines import inspect_pieces, record_index, records, shards
 from data_pipelines.inspect_pieces import Piece
 from data_pipelines.privacy_known import Search
 from data_pipelines.shard_files import open_shard
@@ -32,6 +32,7 @@ def check_files(
     """Nothing lies in a data set but its shards and metadata."""
     allowed = {folder / name for name in METADATA}
     for split, told in lengths.items():
+        allowed.add(record_index.index_path(folder, split))  # looked at in `check_index`
         allowed |= {folder / shards.shard_name(split, n, len(told)) for n in range(len(told))}
     parents = {folder, folder.parent}
     for path in sorted(root.rglob("*")):
@@ -73,6 +74,20 @@ def check_shard(piece: Piece, search: Search) -> tuple[list[str], bool]:
                 writer.write(data)
         writer.close()
         return sorted(found), filecmp.cmp(again, piece.path, shallow=False)
+
+
+def check_index(
+    folder: Path, split: str, count: int, rows: list[record_index.Row], search: Search
+) -> Iterator[str]:
+    """The index of a split of `count` shards, where there is one: what its records make of it."""
+    path = record_index.index_path(folder, split)
+    if not path.is_file():
+        return
+    files = [folder / shards.shard_name(split, number, count) for number in range(count)]
+    sizes = {file.name: file.stat().st_size for file in files if file.is_file()}
+    if (data := path.read_bytes()) != record_index.as_bytes(sizes, rows):
+        yield f"{path.name}: not what its records make; remove it, it is made again when needed"
+        yield from (f"{path.name}: {found}" for found in sorted(search.in_text(data)))
 
 
 def check_metadata(folder: Path, search: Search) -> Iterator[str]:

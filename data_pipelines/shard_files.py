@@ -14,6 +14,7 @@ from data_pipelines import records
 
 # Frames are compressed already: once more saves 4 % of JPEG's bytes and costs 9 % of its loading.
 WRITER_OPTIONS = "group_size:1,uncompressed"
+PAUSES = (0.5, 2.0)  # seconds before a read is tried again: a network file system recovers
 _serializer = example_serializer.ExampleSerializer(records.FEATURES.get_serialized_info())
 
 
