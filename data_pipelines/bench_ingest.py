@@ -5,10 +5,8 @@ measurement; the two ways take turns.
 """
 
 import argparse
-import concurrent.futures
 import functools
 import itertools
-import multiprocessing
 import os
 import random
 import statistics
@@ -20,6 +18,7 @@ from pathlib import Path
 
 import cv2
 
+from data_pipelines.bench_loader import in_new_process
 from echofm_jax.errors import InputError
 
 PHANTOMS = 3  # simulated clips, each of another view
@@ -61,7 +60,7 @@ def bench_ingest(
     measured: dict[str, list[dict]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            measured[name].append(_in_new_process(way, files, size, seconds))
+            measured[name].append(in_new_process(_mean_seconds, way, files, size, seconds))
     rates = {n: [1 / sum(parts.values()) for parts in ms] for n, ms in measured.items()}
     medians = {name: statistics.median(values) for name, values in rates.items()}
     ms_per_clip = {
@@ -167,12 +166,6 @@ def _by_pixel_array(path: Path, size: int) -> dict[str, float]:
         small = cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA)
         cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 95])
     return {"pixel_array": was_read - began, "cv2": time.process_time() - was_read}
-
-
-def _in_new_process(way: Callable, *rest) -> dict[str, float]:
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_mean_seconds, way, *rest).result()
 
 
 def _mean_seconds(way: Callable, files: list[Path], size: int, seconds: float) -> dict[str, float]:
