@@ -38,6 +38,10 @@ class Record:
         """A float feature, [n] float32, empty where the record has none."""
         return np.array(self.example.features.feature[key].float_list.value, np.float32)
 
+    def integers(self, key: str) -> np.ndarray:
+        """An integer feature, [n] int32, empty where the record has none."""
+        return np.array(self.example.features.feature[key].int64_list.value, np.int32)
+
 
 class ClipSource:
     """A split as a random-access source: `source[i]` is a `Record`.
