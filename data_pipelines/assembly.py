@@ -3,7 +3,8 @@
 Shards are made one after the other in a hidden folder beside the data set, each whole or not at
 all; then the folder takes the data set's place in one step. Which records make up which shard
 follows from the journal alone, so it does not matter how often this was begun. What was staged
-goes once a shard holds it: the disk never holds everything twice.
+goes once a shard holds it: the disk never holds everything twice. So a shard is read once before
+anything relies on it, and one that is damaged cannot be made again.
 """
 
 import ctypes
@@ -56,7 +57,7 @@ def assemble(journal: Journal, data_dir: Path, **settings) -> dict[str, int]:
       settings: of `shards.DatasetInfo`.
 
     Raises:
-      InputError: shards of an earlier run are gone, or there is no way to write.
+      InputError: shards of an earlier run are gone or damaged, or there is no way to write.
     """
     decided = plan(journal.lists, journal.settings["shard_bytes"])
     target, build = shards.target_folder(data_dir), journal.settings["build"]
@@ -118,8 +119,30 @@ def names(decided: Plan) -> set[str]:
 
 
 def is_complete(target: Path, decided: Plan) -> bool:
-    """Whether a data set has been given all its shards; their number is in their names."""
-    return {p.name for p in target.glob("*.array_record-*")} == names(decided)
+    """Whether a data set has been given all its shards; their number is in their names.
+
+    Raises:
+      InputError: by its footer, one holds fewer records than were written, or more.
+    """
+    if {p.name for p in target.glob("*.array_record-*")} != names(decided):
+        return False
+    lengths = {
+        target / shards.shard_name(split, number, len(parts)): len(pieces)
+        for split, parts in decided.items()
+        for number, pieces in enumerate(parts)
+    }
+    for path, count in zip(lengths, shards.count_all(list(lengths)), strict=True):
+        if count != lengths[path]:
+            raise damaged(path)
+    return True
+
+
+def damaged(path: Path) -> InputError:
+    """What the user is told of a shard that no longer holds what was written."""
+    return InputError(
+        f"{path.parent}: shard {path.name} is damaged, and what it was made of is no longer "
+        "staged: start afresh with --overwrite"
+    )
 
 
 def make_shards(journal: Journal, decided: Plan, building: Path, ours: Path | None) -> None:
@@ -130,9 +153,13 @@ def make_shards(journal: Journal, decided: Plan, building: Path, ours: Path | No
     for split, number, pieces in tqdm(work, "shards", unit="shard", file=sys.stderr):
         path = building / shards.shard_name(split, number, len(decided[split]))
         # The numbers count all shards and grow; which of them it is does not change.
-        if held := find_shard(building, split, number):
-            held.rename(path)
-        elif ours is not None and (held := find_shard(ours, split, number)):
+        kept = find_shard(building, split, number)
+        held = kept or (ours and find_shard(ours, split, number))
+        if held and not holds(held, pieces):
+            raise damaged(held)
+        if kept:
+            kept.rename(path)
+        elif held:
             link(held, path)
         else:
             write_shard(path, pieces, journal.staged, decided[split][number + 1 :][:1])
@@ -146,6 +173,11 @@ def find_shard(folder: Path, split: str, number: int) -> Path | None:
     """A shard, whatever the number of shards was."""
     pattern = shards.shard_name(split, number, 0).removesuffix("00000") + "*"
     return next(folder.glob(pattern), None)
+
+
+def holds(path: Path, pieces: Sequence[Piece]) -> bool:
+    """Whether a shard can be read to its end, and these are its records."""
+    return shards.identities(path) == [identity(piece) for piece in pieces]
 
 
 def link(old: Path, new: Path) -> None:
@@ -171,7 +203,7 @@ def write_shard(
         temporary.unlink(missing_ok=True)
         raise
     sync(temporary)
-    if shards.identities(temporary) != [identity(piece) for piece in pieces]:
+    if not holds(temporary, pieces):
         raise RuntimeError(f"{path.name}: the shard does not hold what was written")
     temporary.replace(path)
     sync(path.parent)

@@ -126,13 +126,14 @@ def _is_usable(size: int, path: Path) -> bool:
 
 def _task(path: Path, size: int):
     from data_pipelines.labels import Label
-    from data_pipelines.one_file import Task, Treatment, stamp
+    from data_pipelines.one_file import Task, Treatment, stamps
 
     how = Treatment(
         salt=bytes(32), size=size, encoding="jpeg", colour=False, fps=0.0, trust_header=True,
         precropped=False, staged=Path(),
     )  # fmt: skip
-    return Task(path, "", "", stamp(path), patient="", label=Label(), treatment=how)
+    told = stamps(path, Label())
+    return Task(path, "", "", told, patient="", label=Label(), treatment=how)
 
 
 def _ingest(path: Path, size: int) -> dict[str, float]:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from data_pipelines.clip import Clip, Rejected
-from data_pipelines.ecg import cut_graphics
+from data_pipelines.graphics import cut_graphics
 from data_pipelines.modes import coloured
 from data_pipelines.sector import Sector, cropped_sector, find_sectors
 
@@ -38,20 +38,24 @@ def clean(clip: Clip, *, size: int, colour: bool, precropped: bool = False) -> C
     `precropped`: the owner vouches that nothing but the image is in the picture.
 
     Raises:
-      Rejected: no sector could be verified, two sectors show different things, or the clip is a
-        trace.
+      Rejected: no sector could be verified, two sectors show different things, the clip is a
+        trace, or too short or still or overwritten to tell what is drawn into it.
     """
     cv2.setNumThreads(1)
     grey = to_grey(clip.frames)
     if precropped:
         whole, mode = cropped_sector(grey), clip.mode
     else:
-        whole, mode = one_sector(find_sectors(grey), clip)
-    mask, ecg_removed = cut_graphics(clip.frames, whole)
+        whole, mode = one_sector(find_sectors(grey), clip, colour)
+        whole = within_region(whole, clip.region)
+    try:
+        mask, ecg_removed = cut_graphics(clip.frames, whole)
+    except Rejected:
+        if not precropped:
+            raise
+        mask, ecg_removed = whole, False
     mode = mode or ("colour_doppler" if coloured(clip.frames, mask) else "b_mode")
     source = clip.frames if colour else grey
-    if colour and source.ndim == 3:
-        source = np.repeat(source[..., None], 3, -1)  # [T, H, W, 3]
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     inside = mask[box]
@@ -60,6 +64,8 @@ def clean(clip: Clip, *, size: int, colour: bool, precropped: bool = False) -> C
     frames = np.zeros((len(source), size, size, *source.shape[3:]), np.uint8)
     for frame, out in zip(source, frames, strict=True):
         out[...] = within(fit_square(within(frame[box], inside), size), sector)
+    if colour and frames.ndim == 3:
+        frames = np.repeat(frames[..., None], 3, -1)  # [T, size, size, 3]
     return Cleaned(
         frames=frames,
         sector=sector,
@@ -75,19 +81,33 @@ def within(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return cv2.bitwise_and(image, image, mask=mask.view(np.uint8))
 
 
-def one_sector(sectors: list[Sector], clip: Clip) -> tuple[np.ndarray, str]:
+def one_sector(sectors: list[Sector], clip: Clip, colour: bool) -> tuple[np.ndarray, str]:
     """The sector to keep, [H, W] bool, and its mode, empty if unknown.
 
-    Of a split screen that shows the same plane with and without flow, the plain image; anything
-    else beside a second image (two planes, a comparison) would be two clips in one record.
+    Of a split screen that shows the same plane with and without flow, the plain image, or the
+    other one if `colour` is asked for; anything else beside a second image (two planes, a
+    comparison) would be two clips in one record.
     """
     if len(sectors) == 1:
         return sectors[0].mask, clip.mode
-    plain = [sector for sector in sectors if not coloured(clip.frames, sector.mask)]
-    if len(sectors) != 2 or len(plain) != 1 or not sectors[0].alike(sectors[1]):
+    flow = [coloured(clip.frames, sector.mask) for sector in sectors]
+    if sorted(flow) != [False, True] or not sectors[0].alike(sectors[1]):
         raise Rejected("split_screen", f"{len(sectors)} images in one picture")
-    (other,) = (sector for sector in sectors if sector is not plain[0])
-    return plain[0].mask & ~other.mask, "b_mode"
+    kept = flow.index(colour)
+    mode = "colour_doppler" if colour else "b_mode"
+    return sectors[kept].mask & ~sectors[1 - kept].mask, mode
+
+
+def within_region(mask: np.ndarray, region: tuple[slice, slice] | None) -> np.ndarray:
+    """The part of a sector, [H, W] bool, that lies in the header's 2D region.
+
+    A region that misses half of the sector is that of another picture.
+    """
+    if region is None or mask[region].sum() < 0.5 * mask.sum():
+        return mask
+    result = np.zeros_like(mask)
+    result[region] = mask[region]
+    return result
 
 
 def to_grey(frames: np.ndarray) -> np.ndarray:

@@ -56,9 +56,9 @@ class Clip:
 
     @property
     def region(self) -> tuple[slice, slice] | None:
-        """Box of the largest 2D region, rows and columns; None = the header knows of none."""
+        """Box of the only 2D region, rows and columns; None = the header knows of none or more."""
         flat = [region for region in self.regions if region.kind == "2d"]
-        return max(flat, key=lambda region: region.pixels).box if flat else None
+        return flat[0].box if len(flat) == 1 else None
 
     @property
     def fps(self) -> float:

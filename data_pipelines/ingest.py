@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_pipelines.places import beside, check_places, data_folder, journal_folder
 from echofm_jax import cli
-from echofm_jax.buckets import local_path
 from echofm_jax.errors import InputError
 
 EXAMPLE = """example:
@@ -20,8 +20,16 @@ The report lists every file by name and is meant for you alone: it lies beside t
 it. The data set holds pixels inside the ultrasound sector, timing, and salted hashes.
 
 Killed at any moment, the same command goes on where it was. With new files in the source it adds
-shards for them; what is there stays as it is, and so does every patient's split. DATA_DIR-ingest
-remembers what was done, by salted hashes."""
+shards for them; what is there stays as it is, and so does every patient's split. Another source
+needs another DATA_DIR. DATA_DIR-ingest remembers what was done, by salted hashes.
+
+labels.jsonl holds a JSON object a line: "file", its path below the source, and any of patient, fps,
+view, phase, end_diastole, end_systole, ejection_fraction, aortic_stenosis, aortic_regurgitation
+(none, early or significant) and simulated."""
+OVERWRITE = (
+    "forget all earlier runs at once, work on every file again, and replace the data set when the "
+    "new one is whole; until then the old one stays"
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     add = parser.add_argument
     add("--source", required=True, help="a folder (searched below), a glob or a file")
     add("--dataset", choices=datasets.NAMES, help="the source is this public data set")
-    add("--data_dir", required=True, type=local_path, help="where the data set goes")
+    add("--data_dir", required=True, type=data_folder, help="where the data set goes")
     add("--size", type=int, default=224, help="side of the stored frames in pixels")
     add("--encoding", choices=("jpeg", "zstd"), default="jpeg", help="zstd is lossless")
     add("--colour", action="store_true", help="keep colour: for Doppler; default is grey")
@@ -59,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
         action="store_true",
         help="list clips without a verified sector in DATA_DIR-review.csv, to be looked at",
     )
-    add("--overwrite", action="store_true", help="start afresh and replace a data set")
+    add("--overwrite", action="store_true", help=OVERWRITE)
     add("--json", action="store_true", help="figures as JSON on the last line")  # fmt: skip
     args = parser.parse_args(argv)
     summary = ingest(args)
@@ -89,12 +97,14 @@ def ingest(args: argparse.Namespace) -> dict:
     check(args)
     shares = split.parse_shares(args.split)
     found = source.find(args)
-    salt = deidentify.read_salt(args.salt_file or deidentify.default_salt_file())
+    salt_file = args.salt_file or deidentify.default_salt_file()
     report = args.report or beside(args.data_dir, "report.csv")
+    check_places(args.data_dir, found.root, {"--salt_file": salt_file, "--report": report})
+    salt = deidentify.read_salt(salt_file)
     review = beside(args.data_dir, "review.csv") if args.review else None
     try:
         with journal.open_journal(
-            args.data_dir, settings(args, salt, shares), overwrite=args.overwrite
+            args.data_dir, settings(args, salt, shares, found.root), overwrite=args.overwrite
         ) as log:
             tasks = make_tasks(args, found, salt, log.staged)
             new = [task for task in tasks if log.wants(task)]
@@ -136,10 +146,15 @@ def ingest(args: argparse.Namespace) -> dict:
 
 def check(args: argparse.Namespace) -> None:
     """Refuse what makes no sense."""
-    from data_pipelines import journal, shards
+    from data_pipelines import arrays, shards
 
     if args.size < 16:
         raise InputError(f"--size {args.size}: frames must be at least 16 pixels wide")
+    low, high = arrays.RATES
+    if args.fps and not low <= args.fps <= high:
+        raise InputError(
+            f"--fps {args.fps:g}: give frames a second from {low:g} to {high:g}, or 0: unknown"
+        )
     if args.workers < 1:
         raise InputError(f"--workers {args.workers}: at least one process must work")
     if args.beam_options and args.runner != "beam":
@@ -147,9 +162,13 @@ def check(args: argparse.Namespace) -> None:
             "there are arguments without an option: quote a glob pattern; those of Beam need "
             "--runner beam"
         )
+    if args.dataset and (args.patient_from != "auto" or args.precropped):
+        raise InputError(
+            "--patient_from, --precropped: a named data set says both itself; leave them out"
+        )
     if args.dataset and args.labels:
         raise InputError("--labels: a named data set brings its own; leave one of both out")
-    begun = (journal.journal_folder(args.data_dir) / "settings.json").exists()
+    begun = (journal_folder(args.data_dir) / "settings.json").exists()
     if shards.target_folder(args.data_dir).exists() and not begun and not args.overwrite:
         raise InputError(
             f"{args.data_dir} holds a data set already, and no journal to add to it: give another "
@@ -157,19 +176,19 @@ def check(args: argparse.Namespace) -> None:
         )
 
 
-def beside(data_dir: Path, what: str) -> Path:
-    """A file that belongs to a data set and does not lie in it."""
-    return data_dir.with_name(f"{data_dir.name}-{what}")
+def settings(args: argparse.Namespace, salt: bytes, shares: Sequence[float], root: Path) -> dict:
+    """What all runs on a data set must agree on.
 
-
-def settings(args: argparse.Namespace, salt: bytes, shares: Sequence[float]) -> dict:
-    """What all runs on a data set must agree on."""
+    The source among it: a file is known by its place below it, and that of another source would be
+    taken for one that is done.
+    """
     from data_pipelines import deidentify, records, shards
 
     named = ("size", "encoding", "colour", "fps", "patient_from", "dataset", "precropped")
     return {name: getattr(args, name) for name in named} | {
         "split": list(shares),
         "salt": deidentify.keyed_hash(salt, "salt"),  # tells salts apart, and nothing else
+        "source": deidentify.keyed_hash(salt, "source", str(root.resolve())),
         "version": records.VERSION,
         "shard_bytes": shards.SHARD_BYTES,
     }

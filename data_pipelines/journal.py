@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_pipelines.one_file import Outcome, Task
+from data_pipelines.places import journal_folder
 from echofm_jax.errors import InputError
 
-RETRIED = ("failed", "unreadable")  # may have been the machine's fault: taken again next time
+HASHED = ("salt", "source")  # settings that are known by a hash
 
 
 class Entry(NamedTuple):
@@ -51,7 +52,7 @@ class Journal:
         old = self.latest.get(task.name)
         if old is None:
             return True
-        return bool(old.outcome.reason) and (old.key != task.key or old.outcome.reason in RETRIED)
+        return bool(old.outcome.reason) and (old.key != task.key or old.outcome.retried)
 
     def changed(self, task: Task) -> bool:
         """Whether the data set holds the file as it no longer is."""
@@ -100,11 +101,6 @@ def open_journal(data_dir: Path, settings: Mapping, *, overwrite: bool) -> Itera
         os.close(lock)
 
 
-def journal_folder(data_dir: Path) -> Path:
-    """Where the journal of a data set lies: beside it."""
-    return data_dir.with_name(f"{data_dir.name}-ingest")
-
-
 def read_settings(folder: Path, data_dir: Path, wanted: Mapping) -> dict:
     """The journal's settings, with the id of its build; written if there are none."""
     path = folder / "settings.json"
@@ -113,9 +109,11 @@ def read_settings(folder: Path, data_dir: Path, wanted: Mapping) -> dict:
         write_whole(path, [json.dumps(wanted | {"build": uuid.uuid4().hex}, indent=2)])
     held = json.loads(path.read_text())
     told = [key for key, value in wanted.items() if held.get(key) != value and key != "shard_bytes"]
+    if "salt" in told and "source" in told:  # with another salt, no source looks the same
+        told.remove("source")
     if told:
         differ = ", ".join(
-            "another salt" if key == "salt" else f"{key} {held.get(key)!r}, not {wanted[key]!r}"
+            f"another {key}" if key in HASHED else f"{key} {held.get(key)!r}, not {wanted[key]!r}"
             for key in told
         )
         raise InputError(

@@ -1,8 +1,9 @@
 """`labels.jsonl`: what the owner of the files knows about them, checked before it is used.
 
 One JSON object a line: `file` (relative to the source) and any of `patient`, `fps`, `view`,
-`phase`, `end_diastole`, `end_systole`, `ejection_fraction`, `simulated`. Nothing else is accepted,
-so that nothing else can reach a shard.
+`phase`, `end_diastole`, `end_systole`, `ejection_fraction`, `aortic_stenosis`,
+`aortic_regurgitation`, `simulated`. A valve's grade is `none`, `early` or `significant`. Nothing
+else is accepted, so that nothing else can reach a shard.
 """
 
 import dataclasses
@@ -12,13 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from data_pipelines.arrays import RATES
 from data_pipelines.clip import Rejected
-from data_pipelines.records import VIEWS
+from data_pipelines.records import GRADES, VIEWS
 from echofm_jax.errors import InputError
 
 # Fields that only the readers of public data sets fill in.
-PREPARED = {"split", "tracings", "mask_files", "measurements", "aortic_stenosis",
-            "aortic_regurgitation", "still", "problem"}  # fmt: skip
+PREPARED = {"split", "tracings", "mask_files", "measurements", "still", "problem"}
+VALVES = ("aortic_stenosis", "aortic_regurgitation")
 
 
 class Tracing(NamedTuple):
@@ -43,7 +45,7 @@ class Label:
     simulated: bool = False
     split: str = ""  # the owner's own; empty: by hash
     tracings: tuple[Tracing, ...] = ()
-    mask_files: tuple[tuple[str, int], ...] = ()  # (path, frame number of its first map)
+    mask_files: tuple[tuple[str, int], ...] = ()  # (file beside the clip, frame of its first map)
     measurements: tuple[tuple[str, float], ...] = ()  # names of records.MEASUREMENTS
     aortic_stenosis: int = -1  # index in records.GRADES
     aortic_regurgitation: int = -1
@@ -66,7 +68,7 @@ def check_frames(label: Label, count: int, masked: Iterable[int] = ()) -> None:
 def read_labels(path: Path) -> dict[str, Label]:
     """{file: label}. Raises InputError naming the first line that is wrong, and why."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a name may hold other separators
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"labels {path}: cannot be read ({error})") from None
     labels = {}
@@ -78,11 +80,15 @@ def read_labels(path: Path) -> dict[str, Label]:
             name = values.pop("file", None) if isinstance(values, dict) else None
             if not isinstance(name, str) or not name:
                 raise ValueError('give an object with "file", the path below the source')
+            if not is_text(name, errors="surrogateescape"):  # so names that are no text are told
+                raise ValueError("no file can have this name: half a surrogate pair stands in it")
             if name in labels:
                 raise ValueError("its file is labelled twice")
             labels[name] = parse(values)
         except ValueError as error:
             raise InputError(f"labels {path.name}, line {number}: {error}") from None
+        except RecursionError:
+            raise InputError(f"labels {path.name}, line {number}: is nested too deeply") from None
     return labels
 
 
@@ -91,11 +97,15 @@ def parse(values: dict) -> Label:
     known = {field.name for field in dataclasses.fields(Label)} - PREPARED
     if unknown := sorted(set(values) - known):
         raise ValueError(f"unknown field {unknown[0]}; known: file, {', '.join(sorted(known))}")
-    label = Label(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    if not isinstance(label.patient, str):
-        raise ValueError("patient must be a string")
-    if type(label.fps) not in (int, float) or not 0 <= label.fps < 1000:
-        raise ValueError("fps must be a number below 1000")
+    grades = {valve: grade(valve, values[valve]) for valve in VALVES if valve in values}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()} | grades
+    label = Label(**values)
+    if not isinstance(label.patient, str) or not is_text(label.patient):
+        raise ValueError("patient must be a string, without half a surrogate pair")
+    if type(label.fps) not in (int, float) or not (
+        label.fps == 0 or RATES[0] <= label.fps <= RATES[1]
+    ):
+        raise ValueError(f"fps must be a number from {RATES[0]:g} to {RATES[1]:g}, or 0: unknown")
     if label.view not in VIEWS:
         raise ValueError(f"unknown view; known: {', '.join(filter(None, VIEWS))}")
     if not all(type(p) in (int, float) and 0 <= p < 1 for p in items(label.phase)):
@@ -103,12 +113,28 @@ def parse(values: dict) -> Label:
     for frames in (label.end_diastole, label.end_systole):
         if not all(type(i) is int and i >= 0 for i in items(frames)):
             raise ValueError("end_diastole and end_systole must be lists of frame numbers from 0")
-    ef = label.ejection_fraction
-    if type(ef) not in (int, float) or ef < 0 or ef > 100:
+    ef = values.get("ejection_fraction", 0)
+    if type(ef) not in (int, float) or not 0 <= ef <= 100:
         raise ValueError("ejection_fraction must be a percentage")
     if not isinstance(label.simulated, bool):
         raise ValueError("simulated must be true or false")
     return label
+
+
+def grade(valve: str, word: object) -> int:
+    """The index of a grade; raises ValueError if it is none."""
+    if word not in GRADES:
+        raise ValueError(f"{valve} must be one of {', '.join(GRADES)}")
+    return GRADES.index(word)
+
+
+def is_text(value: str, errors: str = "strict") -> bool:
+    """Whether a string can be written; JSON may hold half a surrogate pair."""
+    try:
+        value.encode(errors=errors)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def items(value: object) -> tuple:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from data_pipelines.clip import Clip, Rejected
 from data_pipelines.labels import Label
 
+RETRIED = ("failed", "missing", "unreadable")  # may have been the machine's fault
+
 
 class Outcome(NamedTuple):
     """What became of one file; holds no name."""
@@ -24,6 +26,11 @@ class Outcome(NamedTuple):
     simulated: bool = False
     ecg_removed: bool = False
     sizes: tuple[int, ...] = ()  # bytes of its records
+
+    @property
+    def retried(self) -> bool:
+        """Whether the next run takes the file again, though it is the same."""
+        return self.reason in RETRIED
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,8 +52,8 @@ class Task(NamedTuple):
 
     path: Path
     name: str  # salted hash of its place below the source
-    key: str  # … and of its size, its time and its label: what was made of it, if nothing changed
-    stamp: tuple[int, int]  # bytes, modification time in ns
+    key: str  # … and of its stamps and its label: what was made of it, if nothing changed
+    stamps: tuple[tuple[int, int], ...]  # of all files that are read for it
     patient: str  # of the folder or the file's name, if neither label nor header knows
     label: Label
     treatment: Treatment
@@ -61,17 +68,25 @@ def stamp(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+def stamps(path: Path, label: Label) -> tuple[tuple[int, int], ...]:
+    """`stamp` of a file and of those that are read with it: its masks, their pixels and its own."""
+    from data_pipelines.readers import companions
+
+    files = [path, *(path.parent / name for name, _ in label.mask_files)]
+    return tuple(stamp(each) for file in files for each in (file, *companions(file)))
+
+
 def ingest_file(task: Task) -> tuple[Outcome, list[bytes]]:
     """Read, clean, de-identify and encode one file; every failure is an outcome."""
     try:
         made = make(task)
-        if stamp(task.path) != task.stamp:
+        if stamps(task.path, task.label) != task.stamps:
             raise Rejected("changed", "while it was read")
         return made
     except Rejected as rejected:
         return Outcome(reason=rejected.reason, detail=rejected.detail), []
     except MemoryError:
-        return Outcome(reason="too_long", detail="needs more memory than a worker has"), []
+        return Outcome(reason="failed", detail="needs more memory than a worker has"), []
     except Exception as error:  # a bad file never stops the run; the type carries no identity
         return Outcome(reason="failed", detail=type(error).__name__), []
 
@@ -100,7 +115,7 @@ def make(task: Task) -> tuple[Outcome, list[bytes]]:
     }
     examples = segments.make_records(
         cleaned.frames, cleaned.sector, times, label, encoding=how.encoding,
-        masks=stored_masks(label, clip, cleaned), r_waves=clip.r_waves, fps_source=source,
+        masks=stored_masks(task, clip, cleaned), r_waves=clip.r_waves, fps_source=source,
         mode=cleaned.mode, heart_rate=np.float32(clip.heart_rate),
         spacing=cleaned.spacing(clip.spacing), **ids,
     )  # fmt: skip
@@ -114,13 +129,14 @@ def make(task: Task) -> tuple[Outcome, list[bytes]]:
     return outcome, records
 
 
-def stored_masks(label: Label, clip: Clip, cleaned) -> Mapping | None:
+def stored_masks(task: Task, clip: Clip, cleaned) -> Mapping | None:
     """{frame: [size, size] uint8 label map} of the frames that somebody traced."""
+    label = task.label
     if not label.tracings and not label.mask_files:
         return None
     from data_pipelines import tracings
 
-    maps = tracings.label_maps(label, clip.frames.shape[1:3])
+    maps = tracings.label_maps(label, clip.frames.shape[1:3], task.path.parent)
     return {frame: cleaned.place(pixels) for frame, pixels in maps.items()}
 
 

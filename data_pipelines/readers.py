@@ -87,6 +87,18 @@ def read(path: Path, *, colour: bool = True, still: bool = False) -> Clip:
         raise Rejected("unreadable", type(error).__name__) from None
 
 
+def companions(path: Path) -> tuple[Path, ...]:
+    """Files that are read with this one. What is wrong with them is told when they are read."""
+    if path.suffix.lower() != ".mhd":
+        return ()
+    from data_pipelines import volumes
+
+    try:
+        return (volumes.pixel_file(path),)
+    except (OSError, Rejected):
+        return ()
+
+
 def _read(path: Path, colour: bool, still: bool) -> Clip:
     if path.stat().st_size == 0:
         raise Rejected("empty", "zero bytes")

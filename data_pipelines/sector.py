@@ -6,6 +6,7 @@ at, and a clip whose sector cannot be verified is refused.
 
 import dataclasses
 import functools
+import itertools
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from data_pipelines.fan import fan_mask, fit_fan, refine
 FRAMES, SIDE = 24, 160  # the search looks at so many frames, reduced to so many pixels
 STILL, FLICKER = 1.0, 0.6  # grey levels: a still screen's deviation at most, tissue's above it
 SCREEN = 0.02  # how much of its brightness a codec makes a still pixel vary
+FEWEST, LONGEST_STOP = 8, 12  # frames that differ at least; that may be the same on end
 BLACK = 12  # grey levels that compression leaves of black, after a 3×3 average
 
 
@@ -46,8 +48,9 @@ def find_sectors(frames: np.ndarray) -> list[Sector]:
     """
     height, width = frames.shape[1:]
     scale = min(1.0, SIDE / max(height, width))
-    chosen = np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))
-    small = reduced(frames[chosen], scale)
+    live = moving(frames)
+    chosen = np.unique(np.linspace(0, len(live) - 1, FRAMES).astype(int))
+    small = reduced(frames[live[chosen]], scale)
     active = activity(small)
     if active.mean() < 0.03:
         raise Rejected("no_sector", "too little of the picture moves")
@@ -63,6 +66,23 @@ def find_sectors(frames: np.ndarray) -> list[Sector]:
         raise Rejected("m_mode_or_spectral", "a second moving picture beside the sector")
     found = [at_scale(fan, 1 / scale, height, width) for fan in fans]
     return sorted(found, key=lambda sector: np.flatnonzero(sector.mask.any(0)).mean())
+
+
+def moving(frames: np.ndarray) -> np.ndarray:
+    """Numbers of the frames [T, H, W] that are not those before them once more.
+
+    Raises:
+      Rejected: too few of them to verify a sector by, or so long a stop that something could be
+        written there and nowhere else.
+    """
+    steps = [cv2.absdiff(a[::4, ::4], b[::4, ::4]).mean() for a, b in itertools.pairwise(frames)]
+    typical = np.median([step for step in steps if step] or [1.0])
+    live = np.flatnonzero(np.append(True, np.array(steps) > 0.1 * typical))
+    if len(live) < FEWEST:
+        raise Rejected("no_sector", f"fewer than {FEWEST} frames that differ")
+    if np.diff(np.append(live, len(frames))).max() > LONGEST_STOP:
+        raise Rejected("no_sector", f"a stop of more than {LONGEST_STOP} frames")
+    return live
 
 
 def at_scale(fan: np.ndarray, scale: float, height: int, width: int) -> Sector:
@@ -153,7 +173,9 @@ def largest_part(pixels: np.ndarray) -> np.ndarray:
 def written_once(small: np.ndarray) -> np.ndarray:
     """[T, h, w] → pixels that change in one step more than in all others, [h, w] bool.
 
-    A cursor writes the columns of M-mode and spectral Doppler; tissue changes in every frame.
+    A cursor writes the columns of M-mode and spectral Doppler; tissue changes in every frame. A
+    step in which all changes, as from one recording to the next, is no cursor's.
     """
     steps = np.abs(np.diff(small, axis=0))
+    steps /= steps.mean((1, 2), keepdims=True) + 1e-6
     return steps.max(0) > 0.5 * steps.sum(0)

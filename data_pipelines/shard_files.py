@@ -1,8 +1,9 @@
 """Records as bytes, and the ArrayRecord files that hold them."""
 
+import concurrent.futures
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,6 +70,12 @@ def count_records(path: Path) -> int | None:
     if not path.is_file():
         return None
     return open_shard(path).num_records()  # closing a damaged one would raise
+
+
+def count_all(paths: Sequence[Path]) -> list[int | None]:
+    """`count_records` of many files; a network file system is slow to open them."""
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        return list(pool.map(count_records, paths))
 
 
 def identities(path: Path) -> list[Identity] | None:

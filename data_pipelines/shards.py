@@ -8,7 +8,6 @@
 a sibling folder, read back and counted, and only then given its name.
 """
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import json
@@ -24,7 +23,7 @@ from data_pipelines import records
 from data_pipelines.shard_files import (
     WRITER_OPTIONS,
     Identity,
-    count_records,
+    count_all,
     disk_errors,
     identities,
     identity,
@@ -154,11 +153,12 @@ def cannot_write(data_dir: Path | str, error: OSError) -> InputError:
 
 
 def describe(folder: Path, contents: Mapping[str, Contents], **settings) -> dict[str, int]:
-    """Finish the splits, write the metadata, read everything back; returns records per split.
+    """Finish the splits and write the metadata; returns records per split.
 
     Raises:
-      RuntimeError: `verify` finds something.
+      RuntimeError: a patient is in two splits.
     """
+    check_patients(contents)
     contents = {split: held for split, held in contents.items() if held.lengths}
     infos = [held.finish() for held in contents.values()]
     tfds.folder_dataset.write_metadata(
@@ -172,17 +172,22 @@ def describe(folder: Path, contents: Mapping[str, Contents], **settings) -> dict
     counts = {split: len(held.identities) for split, held in contents.items()}
     described = settings | {"records": counts}
     (folder / "echofm.json").write_text(json.dumps(described, indent=2) + "\n")
-    verify(folder, contents)
     return counts
 
 
-def verify(folder: Path, contents: Mapping[str, Contents]) -> None:
-    """Read every shard and compare.
+def check_patients(contents: Mapping[str, Contents]) -> None:
+    """Raise RuntimeError if a patient is in two splits."""
+    splits: dict[str, str] = {}
+    for split, held in contents.items():
+        for patient in {record.patient_id for record in held.identities}:
+            if splits.setdefault(patient, split) != split:
+                raise RuntimeError(
+                    f"patient {patient} is in two splits, {splits[patient]} and {split}"
+                )
 
-    Raises:
-      RuntimeError: the shards do not hold what `contents` says, or a patient is in two splits.
-    """
-    patients: dict[str, str] = {}
+
+def verify(folder: Path, contents: Mapping[str, Contents]) -> None:
+    """Read every shard; raise RuntimeError if it does not hold what `contents` says."""
     for split, held in contents.items():
         first = 0
         for number, length in enumerate(held.lengths):
@@ -191,12 +196,6 @@ def verify(folder: Path, contents: Mapping[str, Contents]) -> None:
             first += length
             if identities(folder / name) != expected:
                 raise RuntimeError(f"{name}: the shards do not hold what was written")
-            for record in expected:
-                if patients.setdefault(record.patient_id, split) != split:
-                    raise RuntimeError(
-                        f"patient {record.patient_id} is in two splits, "
-                        f"{patients[record.patient_id]} and {split}"
-                    )
 
 
 def template(folder: Path) -> tfds.core.ShardedFileTemplate:
@@ -224,9 +223,11 @@ def write_dataset(
         for split, examples in splits.items():
             for example in examples:
                 writers[split].write(serialize(example))
-        return describe(
+        counts = describe(
             folder, writers, size=size, encoding=encoding, colour=colour, simulated=simulated
         )
+        verify(folder, writers)
+        return counts
 
 
 def dataset_folder(data_dir: Path | str) -> Path:
@@ -281,8 +282,7 @@ def split_files(data_dir: Path | str, split: str) -> list[tuple[Path, int]]:
         )
     described = tfds.builder_from_directory(folder).info.splits[split]
     files = [Path(path) for path in described.filepaths]
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:  # a network file system is slow to open
-        found = list(pool.map(count_records, files))
+    found = count_all(files)
     for path, count, expected in zip(files, found, described.shard_lengths, strict=True):
         if count != expected:
             what = "is missing" if count is None else f"holds {count} of its {expected} records"

@@ -15,6 +15,8 @@ from pathlib import Path
 from data_pipelines import workers
 from data_pipelines.one_file import Outcome, Task, ingest_file
 
+DIED = Outcome(reason="failed", detail="its process died")
+
 
 def staged_path(folder: Path, key: str) -> Path:
     """Where the outcome of a task lies."""
@@ -28,6 +30,12 @@ def stage(task: Task) -> None:
       OSError: it cannot be kept: a full disk is no fault of the file.
     """
     put(task, *ingest_file(task))
+
+
+def stage_apart(task: Task, apart: workers.Apart) -> None:
+    """`stage` in another process: if it dies, that is the file's outcome."""
+    if not apart.run(staged, task):
+        put(task, DIED, [])
 
 
 def put(task: Task, outcome: Outcome, records: Sequence[bytes]) -> None:
@@ -69,6 +77,14 @@ def missing(tasks: Sequence[Task]) -> list[Task]:
     return [t for t in tasks if not staged_path(t.treatment.staged, t.key).exists()]
 
 
+def forget_failures(tasks: Sequence[Task]) -> None:
+    """Have no outcome of those that an earlier run, cut short, may have had bad luck with."""
+    for task in tasks:
+        outcome = get_outcome(task.treatment.staged, task.key)
+        if outcome and outcome.retried:
+            staged_path(task.treatment.staged, task.key).unlink()
+
+
 def run(tasks: Sequence[Task], count: int, beam_options: Sequence[str] | None) -> list[Task]:
     """Have every task staged, with `count` processes or by Beam; returns what Beam left out.
 
@@ -77,6 +93,7 @@ def run(tasks: Sequence[Task], count: int, beam_options: Sequence[str] | None) -
     Args:
       beam_options: None: this machine's processes do all.
     """
+    forget_failures(tasks)
     waiting = missing(tasks)
     if beam_options is None:
         run_here(waiting, count, len(tasks))
@@ -107,7 +124,7 @@ def run_here(tasks: Sequence[Task], count: int, total: int) -> None:
         done = workers.map_in_order(staged, tasks, count)
         for task, survived in zip(tasks, done, strict=True):
             if not survived:
-                put(task, Outcome(reason="failed", detail="its process died"), [])
+                put(task, DIED, [])
             progress.update()
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_pipelines.deidentify import keyed_hash
-from data_pipelines.journal import journal_folder
 from data_pipelines.labels import Label
-from data_pipelines.one_file import Task, Treatment, stamp
+from data_pipelines.one_file import Task, Treatment, stamps
+from data_pipelines.places import beside, journal_folder
 from data_pipelines.source import Source
 
 
@@ -24,13 +24,13 @@ def make_tasks(args: argparse.Namespace, found: Source, salt: bytes, staged: Pat
         relative = file.relative_to(found.root)
         label = found.labels.get(relative.as_posix(), Label())
         in_folder = len(relative.parts) > 1 and args.patient_from != "file"
-        now = stamp(file)
+        now = stamps(file, label)
         tasks.append(
             Task(
                 path=file.absolute(),
                 name=keyed_hash(salt, "name", str(relative)),
                 key=keyed_hash(salt, "file", str(relative), repr(now), told(label)),
-                stamp=now,
+                stamps=now,
                 patient=relative.parts[0] if in_folder else relative.as_posix(),
                 label=label,
                 treatment=how,
@@ -53,9 +53,7 @@ def told(label: Label) -> str:
 def without_ours(args: argparse.Namespace, found: Source) -> Iterator[Path]:
     """The files that no earlier ingest wrote, into a folder below its source."""
     ours = [args.data_dir, journal_folder(args.data_dir), args.report]
-    ours += [
-        args.data_dir.with_name(f"{args.data_dir.name}-{kind}.csv") for kind in ("report", "review")
-    ]
+    ours += [beside(args.data_dir, f"{kind}.csv") for kind in ("report", "review")]
     root = found.root.absolute()
     inside = [p.absolute() for p in ours if p and p.absolute().is_relative_to(root)]
     for file in found.files:

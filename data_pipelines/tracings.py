@@ -13,8 +13,10 @@ FINE = 8  # outlines are drawn so many times larger: a pixel belongs to it if it
 BORDER = 1.0  # pixels that an outline may reach over the picture's edge
 
 
-def label_maps(label: Label, shape: tuple[int, int]) -> dict[int, np.ndarray]:
+def label_maps(label: Label, shape: tuple[int, int], folder: Path) -> dict[int, np.ndarray]:
     """{frame number: [H, W] uint8 values of records.STRUCTURES} of a clip with [H, W] frames.
+
+    `folder`: the clip's own, in which its files of maps lie.
 
     Raises:
         Rejected: `label_mismatch`: an outline outside the picture, a map of another size, a
@@ -28,7 +30,7 @@ def label_maps(label: Label, shape: tuple[int, int]) -> dict[int, np.ndarray]:
     for name, first in label.mask_files:
         from data_pipelines import volumes
 
-        for frame, found in enumerate(volumes.read_label_maps(Path(name)), first):
+        for frame, found in enumerate(volumes.read_label_maps(folder / name), first):
             if found.shape != shape:
                 raise Rejected("label_mismatch", "a mask has another size than the frames")
             maps[frame] = found

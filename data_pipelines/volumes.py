@@ -51,6 +51,8 @@ def read_label_maps(path: Path) -> np.ndarray:
     """
     try:
         frames, spacing = _read(path, still=True)
+    except MemoryError:  # no fault of the file
+        raise
     except Exception as error:  # decoders raise anything; the path stays out of the message
         raise Rejected("label_mismatch", f"masks: {type(error).__name__}") from None
     if frames.max() >= len(STRUCTURES):
@@ -104,22 +106,81 @@ def _nifti(path: Path, still: bool) -> tuple[np.ndarray, tuple[float, ...]]:
     return np.asarray(image.dataobj).reshape(extent), image.header.get_zooms()
 
 
-def _metaimage(path: Path, still: bool) -> tuple[np.ndarray, tuple[float, ...]]:
-    lines = path.read_text(encoding="ascii", errors="replace").splitlines()
-    header = {k.strip(): v.strip() for k, _, v in (line.partition("=") for line in lines)}
-    extent = _extent(tuple(int(n) for n in header["DimSize"].split()), still)
-    order = ">" if header.get("ElementByteOrderMSB", "").lower() == "true" else "<"
-    dtype = np.dtype(TYPES[header["ElementType"]]).newbyteorder(order)
-    name = header["ElementDataFile"]
-    if name != Path(name).name or name == "LOCAL":
+def pixel_file(path: Path) -> Path:
+    """The file beside a MetaImage header that holds its pixels.
+
+    Raises:
+        Rejected: it names none, or several, or one that lies elsewhere.
+    """
+    return _pixel_file(path, _header(path))
+
+
+def _pixel_file(path: Path, header: dict[str, str]) -> Path:
+    name = header.get("ElementDataFile", "")
+    if not name or name != Path(name).name or name.split()[0] in ("LOCAL", "LIST") or "%" in name:
         raise Rejected("unreadable", "pixels that lie elsewhere")
+    return path.with_name(name)
+
+
+def _header(path: Path) -> dict[str, str]:
+    lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+    return {k.strip(): v.strip() for k, _, v in (line.partition("=") for line in lines)}
+
+
+def _metaimage(path: Path, still: bool) -> tuple[np.ndarray, tuple[float, ...]]:
+    header = _header(path)
+    extent = _extent(tuple(int(n) for n in header["DimSize"].split()), still)
+    if int(header.get("ElementNumberOfChannels", "1")) != 1:
+        raise Rejected("unreadable", "several values a pixel")
+    if not _is_true(header, "BinaryData", default=True):
+        raise Rejected("unreadable", "pixels written as text")
+    dtype = np.dtype(TYPES[header["ElementType"]]).newbyteorder(_byte_order(header))
     size = int(np.prod(extent)) * dtype.itemsize
-    with path.with_name(name).open("rb") as file:
-        if header.get("CompressedData", "").lower() == "true":
-            data = zlib.decompressobj().decompress(file.read(MAX_BYTES_READ), size)
-        else:
-            data = file.read(size)
-    if len(data) < size:
-        raise Rejected("truncated", "fewer bytes than the image needs")
+    data = _pixels(_pixel_file(path, header), header, size)
     spacing = tuple(float(s) for s in header.get("ElementSpacing", "nan nan").split())
     return np.frombuffer(data, dtype).reshape(extent, order="F"), spacing
+
+
+def _is_true(header: dict[str, str], key: str, *, default: bool = False) -> bool:
+    value = header.get(key, str(default)).lower()
+    if value not in ("true", "false"):
+        raise Rejected("unreadable", f"{key} is neither True nor False")
+    return value == "true"
+
+
+def _byte_order(header: dict[str, str]) -> str:
+    """Both keys are in use; little endian where neither is there."""
+    said = {
+        _is_true(header, key)
+        for key in ("ElementByteOrderMSB", "BinaryDataByteOrderMSB")
+        if key in header
+    }
+    if len(said) > 1:
+        raise Rejected("unreadable", "two byte orders")
+    return ">" if True in said else "<"
+
+
+def _pixels(path: Path, header: dict[str, str], size: int) -> bytes:
+    """So many bytes of pixels, all that the file holds behind a header of its own.
+
+    Where it holds more, the image that is announced is another one.
+    """
+    skipped = int(header.get("HeaderSize", "0"))
+    packed = _is_true(header, "CompressedData")
+    if skipped < -1 or (skipped == -1 and packed):
+        raise Rejected("unreadable", "a header of no size")
+    with path.open("rb") as file:
+        held = file.seek(0, 2)
+        file.seek(max(held - size, 0) if skipped == -1 else skipped)  # -1: the pixels end the file
+        if packed:
+            unpacker = zlib.decompressobj()
+            data = unpacker.decompress(file.read(MAX_BYTES_READ), size + 1)
+            more = len(data) > size or bool(unpacker.unused_data)
+        else:
+            data = file.read(size)
+            more = file.tell() < held
+    if len(data) < size:
+        raise Rejected("truncated", "fewer bytes than the image needs")
+    if more:
+        raise Rejected("unreadable", "more bytes than the image needs")
+    return data

@@ -1,11 +1,13 @@
-"""A function over many files on all cores, in order, with as many results in memory as workers.
+"""A function over many files on all cores, in order, at most two files a worker under way.
 
 A process that dies (a codec's segmentation fault, the kernel's out-of-memory killer) costs its
-file, never the run. Each may take its share of the machine's memory and no more, whatever a file
-makes it do; what asks for more gets a MemoryError.
+file, never the run. Each may allocate its share of the machine's memory, at least LEAST and at most
+MOST, whatever a file makes it do; what asks for more gets a MemoryError. Files that are mapped do
+not count.
 """
 
 import collections
+import contextlib
 import multiprocessing
 import os
 import resource
@@ -15,7 +17,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
-MOST, LEAST = 4 << 30, 1 << 30  # bytes that one process may take at most; that each needs
+MOST, LEAST = 4 << 30, 1 << 30  # bytes that a process may allocate at most; that each needs
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -27,7 +29,7 @@ def map_in_order(
     """`function(task)` for each task, in the tasks' order; None where its process died."""
     waiting = collections.deque()
     tasks = iter(tasks)
-    pool = _pool(workers)
+    pool = _pool(workers, workers)
     try:
         while True:
             while len(waiting) < 2 * workers and (task := next(tasks, None)) is not None:
@@ -42,17 +44,48 @@ def map_in_order(
                 pool.shutdown()
                 again = [task, *(task for task, _ in waiting)]
                 waiting.clear()
-                for task in again:
-                    yield _alone(function, task)
-                pool = _pool(workers)
+                with contextlib.closing(Apart(1)) as apart:
+                    for task in again:
+                        yield apart.run(function, task)
+                pool = _pool(workers, workers)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
+class Apart:
+    """A process of its own for one task after the other, a new one after each death.
+
+    Args:
+      workers: how many such processes share the machine's memory.
+    """
+
+    def __init__(self, workers: int):
+        self.workers, self._process = workers, None
+
+    def run(self, function: Callable[[Task], Result], task: Task) -> Result | None:
+        """`function(task)`; None if its process died of it."""
+        new = self._process is None
+        if new:
+            self._process = _pool(1, self.workers)
+        try:
+            return self._process.submit(function, task).result()
+        except BrokenProcessPool:
+            self.close()
+            # What an earlier task left behind may have been the cause: once more without it.
+            return None if new else self.run(function, task)
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.shutdown()
+            self._process = None
+
+
+def _pool(count: int, workers: int) -> ProcessPoolExecutor:
+    """So many processes, each with the memory of one of `workers`."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return ProcessPoolExecutor(
-        workers,
+        count,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_begin,
         initargs=(min(MOST, max(LEAST, machine // workers)),),
@@ -78,11 +111,3 @@ def _submit(
         future = Future()
         future.set_exception(error)
         return future
-
-
-def _alone(function: Callable[[Task], Result], task: Task) -> Result | None:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(function, task).result()
-        except BrokenProcessPool:
-            return None

@@ -14,7 +14,7 @@ When a host is lost the others stop, and the same command continues from the las
 | did not come                             | 50 s                 | 75                     |
 | its process ended, however               | 1 s                  | 75, or its own 1 or 2  |
 | its machine or network is gone           | 30 s                 | 75                     |
-| its process is frozen, its machine lives | 60 s                 | 134, JAX's own abort   |
+| its process is frozen, its machine lives | 66 s                 | 134, JAX's own abort   |
 """
 
 import contextlib
@@ -109,6 +109,7 @@ def cluster() -> Iterator[None]:
     line = lifeline.meet(place.address, place.count, place.index)
     # JAX aborts when the coordinator is lost, maybe before our own line is read. As a handler,
     # `sleep` gets the number of the signal, 6: seconds for the line to end this process properly.
+    # (So `kill -ABRT` ends nothing before the run leaves the cluster; use TERM.)
     libc = ctypes.CDLL(None)
     libc.signal(signal.SIGABRT, libc.sleep)
     try:
@@ -128,6 +129,7 @@ def cluster() -> Iterator[None]:
             line.await_verdict()  # most likely a peer is gone, and the line says which
         end_all(line, error)
     line.leave()
+    signal.signal(signal.SIGABRT, signal.SIG_DFL)  # from here on an abort is one
     jax.distributed.shutdown()
 
 

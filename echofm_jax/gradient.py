@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -154,7 +155,10 @@ class Exchange:
             if split is not None:
                 # The TPU scatters rows; of a gradient that lies transposed it would sum the whole.
                 g = with_layout_constraint(g, Layout(major_to_minor=tuple(range(g.ndim))))
-                g = jax.lax.psum_scatter(g, "fsdp", scatter_dimension=split, tiled=True)
+                for groups in self.steps():
+                    g = jax.lax.psum_scatter(
+                        g, "fsdp", scatter_dimension=split, axis_index_groups=groups, tiled=True
+                    )
             if self.microbatches == 1:
                 g = self.total(g, replicas(spec))
             return g.astype(x.dtype)
@@ -165,6 +169,19 @@ class Exchange:
 
         use.defvjp(lambda x: (use(x), None), lambda _, g: (over_tensor(reduce, spec)(g),))
         return use(x)
+
+    def steps(self) -> list[list[list[int]] | None]:
+        """Groups of `fsdp` among which a gradient is scattered, one step after the other.
+
+        Among all chips of a square or a torus at once, the TPU's compiler would sum the whole
+        gradient on each; first among every n-th and then among n neighbours, it scatters.
+        """
+        count = self.mesh.shape["fsdp"]
+        near = max(n for n in range(1, math.isqrt(count) + 1) if count % n == 0)
+        if near == 1 or count < self.mesh.size:
+            return [None]
+        places = np.arange(count).reshape(-1, near)
+        return [places.T.tolist(), places.tolist()]
 
     def total(self, g: jax.Array, axes: tuple[str, ...]) -> jax.Array:
         """The sum over `axes`; between slices every chip sends only its own share of it.

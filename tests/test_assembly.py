@@ -1,6 +1,7 @@
 """Shards are decided beforehand: however often their making is begun, they are the same bytes."""
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 from test_sector import fan_screen
 
 from data_pipelines import shards
+from data_pipelines.deidentify import keyed_hash
 from echofm_jax import cli
 
 SHARD_BYTES = 20_000
@@ -76,8 +78,11 @@ def places(folder: Path) -> dict[str, str]:
 
 
 def copy(folder: Path, to: Path) -> Path:
-    """Everything of a build; the source with its files' times, which tell them apart."""
+    """Everything of a build as if it had been made there; files with their times."""
     shutil.copytree(folder, to)
+    begun = to / "data-ingest" / "settings.json"
+    here = keyed_hash(b"s" * 32, "source", str((to / "in").resolve()))
+    begun.write_text(json.dumps(json.loads(begun.read_text()) | {"source": here}))
     return to
 
 
@@ -145,7 +150,7 @@ def test_new_files_add_shards_and_move_nobody(built, tmp_path):
     add_files(folder, range(8, 11))
     save = folder / "in" / "new" / "0.npy"  # sorted before others of its kind, a patient of its own
     save.parent.mkdir()
-    np.save(save, fan_screen(2).frames[:7])
+    np.save(save, fan_screen(30).frames[:9])
     assert cli.main(arguments(folder)) == 0
     after = stored(folder)
     assert set(before.values()) < set(after.values()) and len(after) > len(before)
@@ -190,7 +195,7 @@ def test_what_was_replaced_is_not_taken_for_something_else(built, tmp_path):
 
 def test_a_changed_file_is_reported_and_the_old_one_kept(built, tmp_path, capsys):
     folder = copy(built, tmp_path / "copy")
-    np.save(folder / "in" / "p1" / "1.npy", fan_screen(3).frames[:5])
+    np.save(folder / "in" / "p1" / "1.npy", fan_screen(3).frames[:9])
     (folder / "in" / "p2" / "2.npy").unlink()
     assert cli.main([*arguments(folder), "--json"]) == 0
     said = capsys.readouterr().out
@@ -200,19 +205,60 @@ def test_a_changed_file_is_reported_and_the_old_one_kept(built, tmp_path, capsys
     assert stored(folder) == stored(built)
 
 
-def test_a_record_that_was_lost_is_found(staged, tmp_path):
-    """As if a runner or a disk had dropped one."""
-    folder = copy(staged, tmp_path / "copy")
-    assert killed(folder, METADATA)
+def drop_last(folder: Path) -> Path:
+    """Take a record from a shard as if a disk had lost it: what is left is sound."""
     shard = max((folder / "data").rglob("*.array_record-*"), key=lambda p: p.stat().st_size)
     held = list(shards.read_shard(shard))
+    shard.unlink()  # another name of it, in another data set, keeps the old one
     writer = shards.ArrayRecordWriter(str(shard), shards.WRITER_OPTIONS)
     for data in held[:-1]:
         writer.write(data)
     writer.close()
-    with pytest.raises(RuntimeError, match="do not hold what was written"):
-        cli.main(arguments(folder))
+    return shard
+
+
+def refused(folder: Path, capsys) -> str:
+    assert cli.main(arguments(folder)) == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_shard_that_is_damaged_before_it_has_its_place(staged, tmp_path, capsys):
+    folder = copy(staged, tmp_path / "copy")
+    assert killed(folder, METADATA)
+    shard = drop_last(folder)
+    said = refused(folder, capsys)
+    assert f"shard {shard.name} is damaged" in said and "start afresh with --overwrite" in said
     assert not (folder / "data/echo_clips/1.0.0").exists()
+
+
+@pytest.mark.parametrize("more", [[], [8]])  # nothing to do; shards to link
+@pytest.mark.parametrize("damage", [drop_last, "cut", "zeroed"])
+def test_a_damaged_shard_is_no_part_of_a_data_set(built, tmp_path, capsys, damage, more):
+    folder = copy(built, tmp_path / "copy")
+    if damage is drop_last:
+        shard = drop_last(folder)
+    else:
+        shard = max((folder / "data").rglob("*-train.*"), key=lambda p: p.stat().st_size)
+        data = shard.read_bytes()
+        half = len(data) // 2
+        shard.write_bytes(data[:half] + bytes(half if damage == "zeroed" else 0))
+    before = stored(folder)
+    add_files(folder, more)
+    said = refused(folder, capsys)
+    assert f"shard {shard.name} is damaged" in said and "start afresh with --overwrite" in said
+    assert stored(folder) == before
+    assert cli.main([*arguments(folder), "--overwrite"]) == 0
+    assert sum(shards.dataset_info(folder / "data").records.values()) == 8 + len(more)
+
+
+def test_a_flipped_byte_is_found_before_a_shard_is_linked(built, tmp_path, capsys):
+    folder = copy(built, tmp_path / "copy")
+    shard = max((folder / "data").rglob("*-train.*"), key=lambda p: p.stat().st_size)
+    data = bytearray(shard.read_bytes())
+    data[5000] ^= 255
+    shard.write_bytes(data)
+    add_files(folder, [8])
+    assert f"shard {shard.name} is damaged" in refused(folder, capsys)
 
 
 def test_shards_that_are_gone_are_told(built, tmp_path, capsys):

@@ -155,10 +155,10 @@ def test_splits_and_what_does_not_fit(new):
 
 
 def test_as_it_was_distributed_first(tmp_path):
-    """Pixels half as high as wide, masks of two frames, no rate, volumes."""
+    """Pixels half as high as wide, masks of two frames, no rate, volumes; names in both groups."""
     radii = [18.0, 17.0, 16.0, 14.0, 12.0]
-    for group, number in (("training", 7), ("testing", 8)):
-        name = f"patient{number:04d}"
+    name = "patient0007"
+    for number, group in enumerate(("training", "testing")):
         folder = tmp_path / "set" / group / name
         for view in ("2CH", "4CH"):
             write_info(folder, view, ED=1, ES=5, NbFrame=5, Sex="M", Age=60, ImageQuality="Poor",
@@ -184,8 +184,11 @@ def test_as_it_was_distributed_first(tmp_path):
     mask = records.decode_mask(record["masks"][0], mini.SIDE) == 1
     height, width = np.ptp(np.argwhere(mask), axis=0) + 1
     assert height / width == pytest.approx(1.6 * HEIGHT / WIDTH, rel=0.05)
-    record = mini.example(data_dir, "testing/patient0008/patient0008_2CH_sequence.mhd")
+    assert mini.is_patient(data_dir, record, "training/patient0007")
+    record = mini.example(data_dir, "testing/patient0007/patient0007_2CH_sequence.mhd")
     assert record["split"] == "test" and len(record["masks"]) == 0
+    assert mini.is_patient(data_dir, record, "testing/patient0007")
+    assert sum(line["status"] == "accepted" for line in mini.report(data_dir).values()) == 4
 
 
 def test_wrong_files_are_named(tmp_path, capsys):
@@ -201,3 +204,7 @@ def test_wrong_files_are_named(tmp_path, capsys):
     for group in ("training", "testing"):
         (tmp_path / "set" / f"subgroup_{group}.txt").write_text("patient0009\n")
     assert "a patient in two subgroups" in said(**good)
+    for path in (tmp_path / "set").glob("*.txt"):
+        path.unlink()
+    write_info(database / "copy" / "patient0009", "4CH", **good)
+    assert "two folders of patient0009" in said(**good)

@@ -54,7 +54,14 @@ def test_a_table_that_is_not_there(tmp_path):
     [
         ("JANE", lambda row: row.number("a"), "is no number"),
         ("101", lambda row: row.number("a", 0, 100), "is not between 0 and 100"),
-        ("inf", lambda row: row.rate("a"), "is not between 0 and 999"),
+        ("inf", lambda row: row.rate("a"), "is no finite number"),
+        ("-inf", lambda row: row.number("a"), "is no finite number"),
+        ("nan", lambda row: row.number("a"), "is no finite number"),
+        ("1e999", lambda row: row.number("a"), "is no finite number"),
+        ("nan", lambda row: row.whole("a"), "is no finite number"),
+        ("0.5", lambda row: row.rate("a"), "is not between 1 and 1000"),
+        ("-30", lambda row: row.rate("a"), "is not between 1 and 1000"),
+        ("1001", lambda row: row.rate("a"), "is not between 1 and 1000"),
         ("1.5", lambda row: row.whole("a"), "is no whole number"),
         ("", lambda row: row.whole("a"), "is no whole number"),
         ("1e99", lambda row: row.whole("a"), "is not between"),
@@ -68,6 +75,11 @@ def test_wrong_values_are_placed_and_not_quoted(tmp_path, value, method, said):
     with pytest.raises(InputError, match=f"^T.csv, line 2: a {said}") as caught:
         method(row)
     assert "JANE" not in str(caught.value)
+
+
+def test_rates(tmp_path):
+    rows = table(tmp_path, "a,b\n,1\n0,1\n1,1\n1000,1\n")
+    assert [row.rate("a") for row in rows] == [0, 0, 1, 1000]
 
 
 def test_names_with_and_without_suffix(tmp_path):

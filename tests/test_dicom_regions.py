@@ -51,7 +51,7 @@ def test_no_regions(path):
 def test_two_planes_side_by_side(path):
     clip = read(path, region(0, 0, 29, 40), region(32, 0, 63, 40, PhysicalDeltaY=0.12))
     assert [r.box[1] for r in clip.regions] == [slice(0, 30), slice(32, 64)]
-    assert clip.region == clip.regions[1].box and clip.spacing == clip.regions[1].spacing
+    assert clip.region is None and clip.spacing == clip.regions[1].spacing
 
 
 def test_only_2d_regions_are_the_image(path):

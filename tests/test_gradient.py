@@ -24,7 +24,7 @@ halves = [one(params, {k: v[i::2] for k, v in data.items()}) for i in (0, 1)]
 expected = {1: one(params, data), 2: jax.tree.map(lambda a, b: (a + b) / 2, *halves)}
 for preset, microbatches, axes in (
     ("dp", 1, {"slices": 2}), ("dp", 2, {}),
-    ("fsdp", 1, {"slices": 2, "fsdp": 2}), ("fsdp", 2, {"fsdp": 4}),
+    ("fsdp", 1, {"slices": 2, "fsdp": 2}), ("fsdp", 2, {"fsdp": 4}), ("fsdp", 1, {"fsdp": 8}),
     ("fsdp_tp", 1, {"slices": 2, "fsdp": 2, "tensor": 2}), ("fsdp_tp", 2, {"fsdp": 2, "tensor": 2}),
 ):
     mesh = make_mesh(**axes)

@@ -162,6 +162,9 @@ def test_wrong_input_is_one_line(tmp_path, capsys):
     assert "nowhere" in refused(capsys, tmp_path / "nowhere", data_dir)
     save_npy(tmp_path / "in" / "a.npy")
     assert "--split" in refused(capsys, tmp_path / "in", data_dir, "--split=50,10")
+    for fps in ("-30", "0.5", "1001", "nan", "inf"):
+        said = refused(capsys, tmp_path / "in", data_dir, f"--fps={fps}")
+        assert f"--fps {fps}: give frames a second from 1 to 1000" in said
     (tmp_path / "file").write_text("")
     assert "cannot write" in refused(
         capsys, tmp_path / "in", tmp_path / "file" / "data", f"--salt_file={tmp_path / 'salt'}"
@@ -170,6 +173,12 @@ def test_wrong_input_is_one_line(tmp_path, capsys):
     said = refused(capsys, tmp_path / "in", data_dir, f"--labels={tmp_path / 'bad.jsonl'}")
     assert "line 1" in said and "unknown field name" in said
     assert not data_dir.exists()
+
+
+@pytest.mark.parametrize("option", ["--patient_from=file", "--patient_from=folder", "--precropped"])
+def test_what_a_named_data_set_says_itself_is_no_option(tmp_path, capsys, option):
+    said = refused(capsys, tmp_path, tmp_path / "data", "--dataset=camus", option)
+    assert "a named data set says both itself; leave them out" in said
 
 
 def test_no_accepted_clip_leaves_a_report_and_no_data_set(tmp_path, capsys):
@@ -197,6 +206,28 @@ def test_another_run_must_agree_with_the_first(tmp_path, capsys):
     assert before == {p: p.read_bytes() for p in before}
     assert ingest(tmp_path / "in", tmp_path / "data", "--overwrite", "--size=32") == 0
     assert shards.dataset_info(tmp_path / "data").size == 32
+
+
+def test_another_source_is_not_added_to_a_data_set(tmp_path, monkeypatch, capsys):
+    """Its p/a.npy is another file, and would be taken for the one that is there."""
+    save_npy(tmp_path / "in" / "p" / "a.npy")
+    save_npy(tmp_path / "other" / "p" / "a.npy", seed=2)
+    data_dir = tmp_path / "data"
+    assert ingest(tmp_path / "in", data_dir) == 0
+    before = {p: p.read_bytes() for p in data_dir.rglob("*") if p.is_file()}
+    line = refused(capsys, tmp_path / "other", data_dir)
+    assert "(another source)" in line and "--overwrite" in line and "other/p" not in line
+    assert "another source" in refused(capsys, tmp_path / "in" / "p", data_dir)
+    assert before == {p: p.read_bytes() for p in before}
+    held = (tmp_path / "data-ingest" / "settings.json").read_text()
+    assert str(tmp_path) not in held
+    # The same folder by another name is the same source.
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    monkeypatch.chdir(tmp_path)
+    for name in (tmp_path / "link", "in", "in/p/..", "in/*"):
+        assert ingest(name, data_dir) == 0
+    assert ingest(tmp_path / "other", data_dir, "--overwrite") == 0
+    assert report(data_dir)["p/a.npy"]["status"] == "accepted"
 
 
 def test_a_data_set_without_its_journal_is_replaced_only_when_told(tmp_path, capsys):

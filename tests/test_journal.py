@@ -5,9 +5,10 @@ from data_pipelines.journal import Entry, open_journal
 from data_pipelines.one_file import Outcome
 from echofm_jax.errors import InputError
 
-SETTINGS = {"size": 64, "salt": "0a", "shard_bytes": 5}
+SETTINGS = {"size": 64, "salt": "0a", "source": "0c", "shard_bytes": 5}
 KEPT = Entry("a", "key 1", Outcome(clip_id="c", patient_id="p", split="val", sizes=(3, 4)))
 FAILED = Entry("b", "key 2", Outcome(reason="failed", detail="its process died"))
+MISSING = Entry("d", "key 4", Outcome(reason="missing"))
 EMPTY = Entry("c", "key 3", Outcome(reason="empty"))
 
 
@@ -31,14 +32,15 @@ def test_what_is_appended_is_read_again_in_order(tmp_path):
 
 def test_which_files_are_wanted(tmp_path):
     with opened(tmp_path) as log:
-        log.append([KEPT, FAILED, EMPTY])
+        log.append([KEPT, FAILED, EMPTY, MISSING])
         wanted = {
             (name, key): log.wants(task(tmp_path)._replace(name=name, key=key))
-            for name in "abcd"
-            for key in ("key 1", "key 2", "key 3")
+            for name in "abcde"
+            for key in ("key 1", "key 2", "key 3", "key 4")
         }
         assert [pair for pair, wants in wanted.items() if not wants] == [
-            ("a", "key 1"), ("a", "key 2"), ("a", "key 3"), ("c", "key 3"),
+            ("a", "key 1"), ("a", "key 2"), ("a", "key 3"), ("a", "key 4"),
+            ("c", "key 3"),
         ]  # fmt: skip
         assert log.changed(task(tmp_path)._replace(name="a", key="key 2"))
         assert not log.changed(task(tmp_path)._replace(name="a", key="key 1"))
@@ -48,8 +50,10 @@ def test_which_files_are_wanted(tmp_path):
 def test_other_settings_are_named(tmp_path):
     with opened(tmp_path) as log:
         build = log.settings["build"]
-    with pytest.raises(InputError, match=r"size 64, not 32, another salt\)"):
-        opened(tmp_path, size=32, salt="0b").__enter__()
+    with pytest.raises(InputError, match=r"\(size 64, not 32, another source\)"):
+        opened(tmp_path, size=32, source="0d").__enter__()
+    with pytest.raises(InputError, match=r"\(another salt\)"):
+        opened(tmp_path, salt="0b", source="0d").__enter__()
     with opened(tmp_path, shard_bytes=6) as log:  # how large shards are is decided once
         assert log.settings == SETTINGS | {"build": build}
 

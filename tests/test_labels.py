@@ -17,12 +17,13 @@ def test_all_that_can_be_said(tmp_path):
     full = {
         "file": "p1/a.avi", "patient": "p1", "fps": 50, "view": "A4C", "phase": [0, 0.5, 0.99],
         "end_diastole": [0], "end_systole": [1], "ejection_fraction": 61.5, "simulated": True,
+        "aortic_stenosis": "significant", "aortic_regurgitation": "none",
     }  # fmt: skip
     known = read(tmp_path, json.dumps(full), "", '{"file": "b.avi"}', '  {"file": "ü.avi"}')
     assert list(known) == ["p1/a.avi", "b.avi", "ü.avi"]
     assert known["p1/a.avi"] == labels.Label(
         patient="p1", fps=50, view="A4C", phase=(0, 0.5, 0.99), end_diastole=(0,), end_systole=(1,),
-        ejection_fraction=61.5, simulated=True,
+        ejection_fraction=61.5, simulated=True, aortic_stenosis=2, aortic_regurgitation=0,
     )  # fmt: skip
     assert known["b.avi"].phase == () and math.isnan(known["b.avi"].ejection_fraction)
 
@@ -42,7 +43,9 @@ WRONG = [
     ('{"file": "a", "view": ["A4C"]}', "view"),
     ('{"file": "a", "fps": "30"}', "fps"),
     ('{"file": "a", "fps": -1}', "fps"),
-    ('{"file": "a", "fps": 1000}', "fps"),
+    ('{"file": "a", "fps": 1000.5}', "fps"),
+    ('{"file": "a", "fps": 0.5}', "fps"),
+    ('{"file": "a", "fps": 1e999}', "fps"),
     ('{"file": "a", "fps": NaN}', "fps"),
     ('{"file": "a", "fps": true}', "fps"),
     ('{"file": "a", "phase": 0.5}', "phase"),
@@ -55,7 +58,16 @@ WRONG = [
     ('{"file": "a", "end_systole": [1.5]}', "end_systole"),
     ('{"file": "a", "ejection_fraction": 101}', "ejection_fraction"),
     ('{"file": "a", "ejection_fraction": "60"}', "ejection_fraction"),
+    ('{"file": "a", "ejection_fraction": NaN}', "ejection_fraction"),
     ('{"file": "a", "simulated": "false"}', "simulated"),
+    ('{"file": "a", "aortic_stenosis": "severe"}', "aortic_stenosis must be one of none, early"),
+    ('{"file": "a", "aortic_stenosis": 1}', "aortic_stenosis"),
+    ('{"file": "a", "aortic_regurgitation": ["none"]}', "aortic_regurgitation"),
+    ('{"file": "a", "aortic_regurgitation": null}', "aortic_regurgitation"),
+    ('{"file": "a", "patient": "\\ud800"}', "patient"),
+    ('{"file": "a", "patient": "\\udce9"}', "patient"),
+    ('{"file": "\\ud800"}', "no file can have this name"),
+    ('{"file": "a", "phase": ' + "[" * 200_000 + "]" * 200_000 + "}", "nested too deeply"),
 ]
 
 
@@ -64,6 +76,15 @@ def test_the_wrong_line_is_named(tmp_path, line, what):
     with pytest.raises(InputError, match=r"labels\.jsonl, line 3: ") as caught:
         read(tmp_path, '{"file": "first"}', "", line)
     assert what in str(caught.value) and "Jane" not in str(caught.value)
+
+
+def test_names_in_any_bytes_and_with_any_separator(tmp_path):
+    """As the file system gives them; a line ends where one was begun."""
+    name = "latin\udce9 \u2028\x85.npy"
+    assert list(read(tmp_path, json.dumps({"file": name}))) == [name]
+    assert list(read(tmp_path, '{"file": "a\u2028b\x85"}\r', '{"file": "b"}')) == [
+        "a\u2028b\x85", "b",
+    ]  # fmt: skip
 
 
 def test_no_file_or_no_text(tmp_path):

@@ -1,20 +1,22 @@
+import contextlib
 import os
 
 import numpy as np
 import pytest
 from test_sector import fan_screen
 from test_staging import task
+from test_volumes import mhd
 
-from data_pipelines import records, shards
+from data_pipelines import records, shards, workers
 from data_pipelines.labels import Label, Tracing
-from data_pipelines.one_file import ingest_file, stamp
+from data_pipelines.one_file import ingest_file, stamps
 
 
 @pytest.fixture
 def clip(tmp_path):
     path = tmp_path / "clip.npy"
     np.save(path, fan_screen(1).frames)
-    return task(tmp_path)._replace(path=path, stamp=stamp(path))
+    return task(tmp_path)._replace(path=path, stamps=stamps(path, Label()))
 
 
 def examples(task):
@@ -42,6 +44,31 @@ def test_a_file_that_changes_while_it_is_read(clip):
     assert (outcome.reason, held) == ("changed", [])
 
 
+def test_a_mask_that_changes_while_it_is_read(clip, tmp_path):
+    label = Label(mask_files=(("masks.mhd", 3),))
+    maps = np.zeros((1, *fan_screen(1).frames.shape[1:]), np.uint8)
+    maps[:, 40:60, 40:60] = 1
+    mhd(tmp_path / "masks.mhd", maps, ElementSpacing="1 1 1")
+    masked = clip._replace(label=label, stamps=stamps(clip.path, label))
+    assert examples(masked)[1][0]["mask_frames"].tolist() == [3]
+    for name in ("masks.mhd", "masks.raw"):
+        os.utime(tmp_path / name, ns=(1, 1))
+        assert ingest_file(masked)[0].reason == "changed"
+        masked = masked._replace(stamps=stamps(clip.path, label))
+
+
+def test_too_little_memory_is_taken_again(clip):
+    """A sparse file of 1 GiB, as large as a clip may be, where the process has no more itself."""
+    with clip.path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (1024, 1024, 1024)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + (1 << 30))
+    with contextlib.closing(workers.Apart(1 << 20)) as apart:
+        outcome, held = apart.run(ingest_file, clip)
+    assert (outcome.reason, held) == ("failed", []) and "memory" in outcome.detail
+    assert outcome.retried
+
+
 def test_our_own_fault_is_an_outcome_that_names_nobody(clip):
     broken = clip._replace(label=Label(phase=("zyxwva",) * 16))  # no number: numpy refuses it
     outcome, held = ingest_file(broken)
@@ -49,7 +76,6 @@ def test_our_own_fault_is_an_outcome_that_names_nobody(clip):
 
 
 def test_tracings_become_masks(clip):
-    pytest.importorskip("data_pipelines.tracings", reason="there is no reader of tracings yet")
     height, width = fan_screen(1).frames.shape[1:]
     corners = [(0.4, 0.4), (0.6, 0.4), (0.6, 0.6), (0.4, 0.6)]
     outline = tuple((x * width, y * height) for x, y in corners)

@@ -70,6 +70,16 @@ def test_fsdp_gathers_kernels_and_scatters_their_gradients():
     assert all(size < 100 for size in sums.values()), sums  # the gradient's norm
 
 
+def test_fsdp_over_all_chips_scatters_in_two_steps():
+    """In one step the compiler sums whole gradients on every chip of such a slice."""
+    settings = config(data__batch_size=16, mesh__preset="fsdp", mesh__fsdp=8)
+    sums, params = compiled("v5p:2x2x2", settings)
+    kernels = count(params, kernels_only=True)
+    assert sums.pop(("reduce-scatter", ("fsdp",), ("f32",))) == 4 * kernels * (1 + 1 / 4)
+    rest = sums.pop(("all-reduce", ("fsdp",), ("f32",)))
+    assert rest == pytest.approx(4 * (count(params) - kernels), rel=0.01)
+
+
 @pytest.mark.slow
 def test_fsdp_scatters_gradients_that_the_compiler_would_rather_lay_transposed():
     changes = {"data.batch_size": 32, "mesh.preset": "fsdp", "mesh.fsdp": 8}

@@ -95,6 +95,19 @@ def test_fans(seed):
     assert not (found.mask & screen.overlay & far).any()
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda frames: np.repeat(frames, 3, 0),  # a slow recording in a fast file
+        lambda frames: np.concatenate([frames[:8], frames[8:] // 2]),  # a jump
+    ],
+)
+def test_repeated_frames_and_a_jump_are_no_cursor(changed):
+    screen = fan_screen(1)
+    (found,) = sector.find_sectors(changed(screen.frames))
+    assert (found.mask & screen.truth).sum() > 0.95 * screen.truth.sum()
+
+
 def degrees(*angles):
     return tuple(np.radians(angles))
 
@@ -162,6 +175,11 @@ def still(count=8):
     return np.repeat(swept(1), count, 0)
 
 
+def stopped():
+    frames = fan_screen(1).frames
+    return np.concatenate([frames, np.repeat(frames[-1:], 20, 0)])
+
+
 def text_only(count=12):
     blank = np.zeros((count, 200, 260))
     frames, _ = with_overlays(blank, np.zeros((200, 260), bool), np.random.default_rng(4))
@@ -214,6 +232,8 @@ def test_a_screen_that_moves_all_over_never_shows_its_text(make):
         (scrolling, "m_mode_or_spectral"),
         (swept, "m_mode_or_spectral"),
         (still, "no_sector"),
+        (lambda: swept()[:5], "no_sector"),  # too few to tell a cursor from tissue
+        (stopped, "no_sector"),
         (text_only, "no_sector"),
         (cropped, "no_sector"),
     ],

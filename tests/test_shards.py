@@ -95,6 +95,7 @@ def test_shards_that_do_not_hold_what_was_written_are_our_fault(tmp_path):
         shards.describe(
             folder, {"train": writer}, size=32, encoding="zstd", colour=False, simulated=False
         )
+        shards.verify(folder, {"train": writer})
     assert not (tmp_path / "d").exists()
 
 

@@ -6,18 +6,20 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_assembly import DECISION, add_files, arguments, killed
+from test_sector import fan_screen
 
 from data_pipelines import staging
 from data_pipelines.labels import Label
-from data_pipelines.one_file import Outcome, Task, Treatment
+from data_pipelines.one_file import Outcome, Task, Treatment, stamps
 
 
 def task(folder: Path, key: str = "00ab") -> Task:
     how = Treatment(salt=b"s" * 32, size=32, encoding="zstd", colour=False, fps=0.0,
                     trust_header=True, precropped=False, staged=folder / "staged")  # fmt: skip
-    return Task(folder / "nothing.npy", "n", key, (0, 0), "p", Label(), how)
+    return Task(folder / "nothing.npy", "n", key, (), "p", Label(), how)
 
 
 def test_what_is_put_is_what_is_got(tmp_path):
@@ -34,6 +36,17 @@ def test_a_file_that_cannot_be_read_is_an_outcome(tmp_path):
     staging.stage(task(tmp_path))
     outcome = staging.get_outcome(tmp_path / "staged", "00ab")
     assert outcome.reason == "missing"
+
+
+def test_what_may_have_been_bad_luck_is_taken_again(tmp_path):
+    """A run that was cut short found a file gone; the next one does not believe it."""
+    path = tmp_path / "clip.npy"
+    again = task(tmp_path)._replace(path=path)
+    staging.run([again], 1, None)
+    assert staging.get_outcome(tmp_path / "staged", again.key).reason == "missing"
+    np.save(path, fan_screen(1).frames)
+    staging.run([again._replace(stamps=stamps(path, again.label))], 1, None)
+    assert staging.get_outcome(tmp_path / "staged", again.key).reason == ""
 
 
 def test_a_full_disk_is_no_outcome(tmp_path):

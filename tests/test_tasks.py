@@ -42,6 +42,22 @@ def test_a_file_is_the_same_until_it_or_its_label_changes(tmp_path, file):
     assert tasks(tmp_path)[0].key != touched.key
 
 
+def test_a_file_changes_with_those_that_are_read_with_it(tmp_path):
+    """A clip of two files, and a mask of two."""
+    for name in ("clip", "mask"):
+        (tmp_path / f"{name}.mhd").write_text(f"ElementDataFile = {name}.raw\n")
+        (tmp_path / f"{name}.raw").write_bytes(b"x")
+    labels = {"clip.mhd": Label(mask_files=(("mask.mhd", 0),))}
+    clip = [tmp_path / "clip.mhd"]
+    keys = [tasks(tmp_path, files=clip, labels=labels)[0].key]
+    for name in ("clip.raw", "mask.mhd", "mask.raw"):
+        os.utime(tmp_path / name, ns=(1, 1))
+        keys.append(tasks(tmp_path, files=clip, labels=labels)[0].key)
+    (tmp_path / "mask.raw").unlink()
+    keys.append(tasks(tmp_path, files=clip, labels=labels)[0].key)
+    assert len(set(keys)) == 5 and tasks(tmp_path, files=clip, labels=labels)[0].key == keys[-1]
+
+
 def test_keys_name_nobody(tmp_path, file):
     (task,) = tasks(tmp_path)
     for key in (task.name, task.key):

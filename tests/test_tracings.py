@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import miniatures as mini
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ def traced(points, frame=0, structure="LV"):
 
 
 def maps(*tracings, shape=(40, 60)):
-    return label_maps(Label(tracings=tracings), shape)
+    return label_maps(Label(tracings=tracings), shape, Path())
 
 
 def test_a_pixel_belongs_to_an_outline_that_holds_its_centre():

@@ -67,6 +67,14 @@ def test_metaimage(tmp_path):
     big = FRAMES.astype(">u2")
     path = mhd(tmp_path / "c.mhd", big, ElementType="MET_USHORT", ElementByteOrderMSB="True")
     assert np.array_equal(readers.read(path).frames, FRAMES)
+    path = mhd(tmp_path / "e.mhd", big, ElementType="MET_USHORT", BinaryDataByteOrderMSB="True")
+    assert np.array_equal(readers.read(path).frames, FRAMES)
+    front = b"a header of its own" + FRAMES.tobytes()
+    for size in (19, -1):
+        path = mhd(tmp_path / "f.mhd", data=front, HeaderSize=size, ElementNumberOfChannels=1)
+        assert np.array_equal(readers.read(path).frames, FRAMES)
+    path = mhd(tmp_path / "g.mhd", data=b"front" + packed, CompressedData="True", HeaderSize=5)
+    assert np.array_equal(readers.read(path).frames, FRAMES)
     path = mhd(tmp_path / "d.mhd", ElementSpacing="0 0 1")
     assert np.isnan(readers.read(path).spacing).all()
 
@@ -85,6 +93,21 @@ def test_metaimage(tmp_path):
         ({"DimSize": "20 30 1"}, None, "single_frame"),
         ({"DimSize": "20 30 0"}, None, "empty"),
         ({"CompressedData": "True"}, b"no zlib", "unreadable"),
+        ({"CompressedData": "True"}, zlib.compress(FRAMES.tobytes() + b"x"), "unreadable"),
+        ({"CompressedData": "True"}, zlib.compress(FRAMES.tobytes()) + b"x", "unreadable"),
+        ({"CompressedData": "True"}, zlib.compress(FRAMES.tobytes()[1:]), "truncated"),
+        ({"CompressedData": "yes"}, None, "unreadable"),
+        ({"ElementDataFile": "LIST"}, None, "unreadable"),
+        ({"ElementDataFile": "a%02d.raw 1 5 1"}, None, "unreadable"),
+        ({"ElementDataFile": ""}, None, "unreadable"),
+        ({"DimSize": "20 30 4"}, None, "unreadable"),  # more bytes than that
+        ({"DimSize": "20 15 5", "ElementNumberOfChannels": "2"}, None, "unreadable"),
+        ({"BinaryData": "False"}, None, "unreadable"),
+        ({"ElementByteOrderMSB": "True", "BinaryDataByteOrderMSB": "False"}, None, "unreadable"),
+        ({"HeaderSize": "19"}, None, "truncated"),
+        ({"HeaderSize": "-1"}, FRAMES.tobytes()[1:], "truncated"),
+        ({"HeaderSize": "-2"}, None, "unreadable"),
+        ({"HeaderSize": "0"}, b"x" + FRAMES.tobytes(), "unreadable"),
     ],
 )
 def test_wrong_headers(tmp_path, changes, data, reason):

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import time
@@ -5,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from data_pipelines.workers import MOST, map_in_order
+from data_pipelines.workers import MOST, Apart, map_in_order
 
 
 def echo(task):
@@ -14,9 +15,15 @@ def echo(task):
         os.kill(os.getpid(), signal.SIGKILL)
     if task == "slow":
         time.sleep(0.5)
+    if task == "spoil":
+        signal.setitimer(signal.ITIMER_REAL, 0.1)  # and nobody handles SIGALRM
     if task == "wrong":
         raise ValueError("wrong")
     return task
+
+
+def process_id(_) -> int:
+    return os.getpid()
 
 
 def reserve(size: int) -> str:
@@ -52,9 +59,21 @@ def test_a_death_while_more_is_handed_out():
     assert found == ["slow", None, 1, 2, 3]
 
 
-def test_an_exception_is_raised_and_no_process_stays():
-    import multiprocessing
+def test_a_process_apart():
+    """It stays until it dies; who died of an earlier task's doing is not blamed for it."""
+    apart = Apart(1)
+    first = apart.run(process_id, 0)
+    assert apart.run(process_id, 1) == first != os.getpid()
+    assert apart.run(reserve, MOST) == "refused"
+    assert apart.run(echo, "die") is None
+    assert apart.run(process_id, 2) != first
+    assert apart.run(echo, "spoil") == "spoil"
+    assert apart.run(echo, "slow") == "slow"
+    apart.close()
+    assert not multiprocessing.active_children()
 
+
+def test_an_exception_is_raised_and_no_process_stays():
     results = map_in_order(echo, [1, "wrong", 2], 2)
     assert next(results) == 1
     with pytest.raises(ValueError, match="wrong"):

@@ -8,8 +8,9 @@ or, as it was distributed first, with masks of ED and ES alone and without a fra
     {training,testing}/patient0001/patient0001_{2CH,4CH}_sequence.mhd
                                    patient0001_{2CH,4CH}_{ED,ES}_gt.mhd  Info_{2CH,4CH}.cfg
 
-The single ED and ES pictures are frames of the sequences and are not read twice. Half a cycle is
-too short for a periodic objective. https://www.creatis.insa-lyon.fr/Challenge/camus/
+There each group counts its patients from 1: `training/patient0001` and `testing/patient0001` are
+two people. The single ED and ES pictures are frames of the sequences and are not read twice. Half
+a cycle is too short for a periodic objective. https://www.creatis.insa-lyon.fr/Challenge/camus/
 """
 
 import dataclasses
@@ -34,7 +35,11 @@ GROUPS = {"training": "train", "validation": "val", "testing": "test"}
 def read(root: Path) -> Source:
     """Sequences with view, split, rate, ejection fraction, volumes, ED, ES and masks."""
     splits = _splits(root)
-    folders = {p.name: p for p in root.glob("**/patient*") if p.is_dir()}
+    folders: dict[str, Path] = {}
+    for folder in sorted(p for p in root.glob("**/patient*") if p.is_dir()):
+        patient = _patient(folder)
+        if folders.setdefault(patient, folder) != folder:
+            raise InputError(f"{root}: two folders of {patient}: name the one that holds one copy")
     files, labels = [], {}
     for patient in sorted(folders.keys() | splits.keys()):
         folder = folders.get(patient, root / patient)
@@ -47,6 +52,12 @@ def read(root: Path) -> Source:
                 label, patient=patient, view=VIEWS[view], split=split
             )
     return Source(root, files, labels, precropped=True)
+
+
+def _patient(folder: Path) -> str:
+    """Who it is: in the first layout the group belongs to the name."""
+    group = folder.parent.name
+    return f"{group}/{folder.name}" if group in GROUPS else folder.name
 
 
 def _sequence(folder: Path, view: str) -> Path:
@@ -80,7 +91,7 @@ def _told(row: Row, file: Path) -> Label:
         ejection_fraction=row.number("EF" if row.values["EF"] else "LVef", 0, 100),
         end_diastole=(diastole,),
         end_systole=(systole,),
-        mask_files=_masks(file.absolute(), diastole, systole),
+        mask_files=_masks(file, diastole, systole),
         measurements=(
             ("end_diastolic_volume", row.number("LVedv", 0)),
             ("end_systolic_volume", row.number("LVesv", 0)),
@@ -92,11 +103,11 @@ def _masks(file: Path, diastole: int, systole: int) -> tuple[tuple[str, int], ..
     """Masks of every frame where there are some, else of ED and ES; a test set may have none."""
     old = file.suffix == ".mhd"
     kind, suffix = ("sequence", ".mhd") if old else ("half_sequence", ".nii.gz")
-    start = str(file).removesuffix(kind + suffix)
-    if Path(f"{start}{kind}_gt{suffix}").exists():
+    start = file.name.removesuffix(kind + suffix)
+    if file.with_name(f"{start}{kind}_gt{suffix}").exists():
         return ((f"{start}{kind}_gt{suffix}", 0),)
     both = (f"{start}ED_gt{suffix}", diastole), (f"{start}ES_gt{suffix}", systole)
-    return tuple((name, frame) for name, frame in both if Path(name).exists())
+    return tuple((name, frame) for name, frame in both if file.with_name(name).exists())
 
 
 def _read_info(path: Path) -> Row:

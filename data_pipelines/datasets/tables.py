@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from data_pipelines.arrays import RATES
 from data_pipelines.labels import Label
 from echofm_jax.errors import InputError
 
@@ -46,16 +47,20 @@ class Row(NamedTuple):
             number = float(value)
         except ValueError:
             raise self.wrong(column, "is no number") from None
-        if math.isnan(number):
-            return number
+        if not math.isfinite(number):
+            raise self.wrong(column, "is no finite number")
         if not low <= number <= high:
             raise self.wrong(column, f"is not between {low:g} and {high:g}")
         return number
 
     def rate(self, column: str) -> float:
-        """Frames a second; 0 where nothing stands."""
-        rate = self.number(column, 0, 999)
-        return 0.0 if math.isnan(rate) else rate
+        """Frames a second; 0 where nothing or 0 stands."""
+        rate = self.number(column)
+        if math.isnan(rate) or rate == 0:
+            return 0.0
+        if not RATES[0] <= rate <= RATES[1]:
+            raise self.wrong(column, f"is not between {RATES[0]:g} and {RATES[1]:g}")
+        return rate
 
     def whole(self, column: str) -> int:
         """A whole number."""

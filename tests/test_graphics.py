@@ -3,11 +3,13 @@
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from conftest import SAMPLES
 from test_sector import needs_samples
 
-from data_pipelines import ecg, readers
+from data_pipelines import graphics, readers
 from data_pipelines.clean import to_grey
+from data_pipelines.clip import Rejected
 from data_pipelines.phantom_files import identity, screen
 from data_pipelines.phantom_image import VIEWS, simulate
 from data_pipelines.sector import find_sectors
@@ -30,20 +32,21 @@ def traced(clip, baseline=0.8):
 def test_a_trace_is_cut_out_and_nothing_of_it_is_left(phantoms, view):
     clip = phantoms[view]
     frames, drawn = traced(clip)
-    left, removed = ecg.cut_graphics(frames, clip.sector)
+    left, removed = graphics.cut_graphics(frames, clip.sector)
     assert removed
     assert drawn.sum() > 1000 and not (drawn & left).any()
     assert left.sum() > 0.7 * clip.sector.sum()
     # What is left is what it would be without a trace, and looked at again it holds none.
     assert (frames[:, left] == clip.frames[:, left]).all()
-    assert ecg.cut_graphics(np.where(left, frames, 0), left) == (pytest.approx(left), False)
+    again, removed = graphics.cut_graphics(np.where(left, frames, 0), left)
+    assert not removed and again.sum() > 0.9 * left.sum()
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_phantom_without_trace_keeps_its_sector(phantoms, view):
     clip = phantoms[view]
-    left, removed = ecg.cut_graphics(screen(clip, identity(0, 0)), clip.sector)
-    assert not removed and left.sum() > 0.995 * clip.sector.sum()
+    left, removed = graphics.cut_graphics(screen(clip, identity(0, 0)), clip.sector)
+    assert not removed and left.sum() > 0.96 * clip.sector.sum()
 
 
 def coloured(frames, drawn):
@@ -73,7 +76,7 @@ def thick(frames, drawn):
 def test_traces_of_other_looks(phantoms, draw):
     clip = phantoms["A4C"]
     _, drawn = traced(clip)
-    left, removed = ecg.cut_graphics(draw(clip.frames, drawn), clip.sector)
+    left, removed = graphics.cut_graphics(draw(clip.frames, drawn), clip.sector)
     assert removed and not (drawn.any(0) & left).any()
 
 
@@ -85,29 +88,77 @@ def test_lines_and_arcs_are_no_trace(phantoms):
     for frame in frames:
         cv2.ellipse(frame, (x, y - 60), (90, 90), 0, 60, 120, 230, 2)
         cv2.line(frame, (x - 70, y + 55), (x + 70, y + 55), 230, 1)
-    left, removed = ecg.cut_graphics(frames, clip.sector)
+    left, removed = graphics.cut_graphics(frames, clip.sector)
     assert not removed
-    assert left.sum() > 0.95 * clip.sector.sum()
+    assert left.sum() > 0.85 * clip.sector.sum()
     assert not ((frames != clip.frames).any(0) & clip.sector & left).any()
 
 
-def test_still_letters_are_cut_out(phantoms):
-    clip = phantoms["PLAX"]
+NAMES = ("DOE JANE", "1957-03-11", "MERCY", "ID 4488", "DR. SMITH", "ROOM 12", "BED 3", "ACC 93")
+
+
+def written(clip, lines, *, scale, bold, when=slice(None), grey=255, quality=0):
+    """Frames with lines of text in the sector's middle, perhaps as a JPEG keeps them; and where."""
+    text = np.zeros(clip.frames.shape[1:], np.uint8)
+    y, x = np.argwhere(clip.sector).mean(0)
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    for number, line in enumerate(lines):
+        (width, height), _ = cv2.getTextSize(line, font, scale, bold)
+        row = y + (number - len(lines) / 2 + 0.7) * 1.7 * height
+        cv2.putText(text, line, (int(x - width / 2), int(row)), font, scale, 1, bold)
     frames = clip.frames.copy()
-    y, x = np.argwhere(clip.sector).mean(0).astype(int)
-    for frame in frames:
-        cv2.putText(frame, "DOE JANE", (x - 60, y), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 255, 1)
-    written = (frames != clip.frames).any(0)
-    left, _ = ecg.cut_graphics(frames, clip.sector)
-    assert (written & left).sum() < 0.03 * written.sum()
-    assert left.sum() > 0.75 * clip.sector.sum()
+    frames[when, text > 0] = grey
+    if quality:
+        encoded = (simplejpeg.encode_jpeg(f[..., None], quality, "GRAY") for f in frames)
+        frames = np.stack([simplejpeg.decode_jpeg(e, "GRAY")[..., 0] for e in encoded])
+    return frames, (text > 0) & clip.sector
 
 
-def test_a_picture_that_is_still_is_left_alone(phantoms):
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"lines": NAMES[:1], "scale": 0.6, "bold": 1},
+        {"lines": NAMES[:1], "scale": 0.4, "bold": 1, "grey": 200, "quality": 75},
+        {"lines": NAMES[:3], "scale": 0.4, "bold": 1},
+        {"lines": NAMES[:1], "scale": 1.0, "bold": 2, "when": slice(-24, None)},
+        {"lines": NAMES[:1], "scale": 0.6, "bold": 1, "when": slice(20)},
+        {"lines": NAMES[:1], "scale": 0.6, "bold": 1, "when": slice(30, 60), "quality": 75},
+    ],
+)
+def test_letters_are_cut_out_as_blocks_and_are_no_trace(phantoms, how):
+    clip = phantoms["PLAX"]
+    frames, letters = written(clip, **how)
+    left, removed = graphics.cut_graphics(frames, clip.sector)
+    assert not removed and left.sum() > 0.75 * clip.sector.sum()
+    assert (letters & left).sum() < 0.01 * letters.sum()
+    # Their shape cannot be read from the hole: what lies between letters went with them.
+    around = cv2.morphologyEx(letters.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((7, 7))) > 0
+    assert (around & left).sum() < 0.01 * around.sum()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"lines": NAMES, "scale": 0.6, "bold": 1},
+        {"lines": NAMES[:1], "scale": 3.0, "bold": 9},
+    ],
+)
+def test_where_text_covers_the_picture_nothing_of_it_is_kept(phantoms, how):
+    clip = phantoms["PLAX"]
+    frames, letters = written(clip, **how)
+    try:
+        left, _ = graphics.cut_graphics(frames, clip.sector)
+    except Rejected as rejected:
+        assert rejected.reason == "no_sector"
+    else:
+        assert (letters & left).sum() < 0.03 * letters.sum()
+
+
+def test_a_picture_that_is_still_or_too_short_is_refused(phantoms):
     clip = phantoms["A4C"]
     for frames in (np.repeat(clip.frames[:1], 20, 0), clip.frames[:4]):
-        left, removed = ecg.cut_graphics(frames, clip.sector)
-        assert not removed and (left == clip.sector).all()
+        with pytest.raises(Rejected, match=r"still|fewer"):
+            graphics.cut_graphics(frames, clip.sector)
 
 
 @needs_samples
@@ -121,8 +172,8 @@ def test_traces_in_real_sectors(name, trace):
     """The volunteers' traces run below their sectors; that of the ICU patient inside."""
     frames = readers.read(SAMPLES / name).frames
     (sector,) = find_sectors(to_grey(frames))
-    left, removed = ecg.cut_graphics(frames, sector.mask)
+    left, removed = graphics.cut_graphics(frames, sector.mask)
     assert removed == trace
-    assert left.sum() > (0.85 if trace else 0.96) * sector.mask.sum()
+    assert left.sum() > (0.85 if trace else 0.92) * sector.mask.sum()
     if trace:  # rows 183 to 192 hold it, as one sees
         assert not left[182:193].any()

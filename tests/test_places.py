@@ -1,0 +1,59 @@
+"""Where a data set goes and what must not lie in it, as the command's users see it."""
+
+import pytest
+from test_ingest import ingest, refused, report, save_npy
+
+from data_pipelines import shards
+
+
+def test_what_is_its_owners_alone_does_not_lie_in_the_data_set(tmp_path, capsys):
+    save_npy(tmp_path / "in" / "a.npy")
+    data_dir = tmp_path / "data"
+    (tmp_path / "elsewhere").symlink_to(data_dir)
+    (tmp_path / "mine").symlink_to(data_dir / "salt")
+    for path in (data_dir / "x", tmp_path / "data-ingest" / "x", tmp_path / "elsewhere" / "x",
+                 data_dir / "a" / ".." / "x", tmp_path / "mine"):  # fmt: skip
+        for option in ("--salt_file", "--report"):
+            line = refused(capsys, tmp_path / "in", data_dir, f"{option}={path}")
+            assert f"{option} {path}: lies in" in line and "give it another place" in line
+    assert not data_dir.exists() and not (tmp_path / "data-ingest").exists()
+    data_dir.mkdir()
+    (tmp_path / "own.csv").touch()
+    (data_dir / "report.csv").symlink_to(tmp_path / "own.csv")
+    assert "lies in" in refused(
+        capsys, tmp_path / "in", data_dir, f"--report={data_dir / 'report.csv'}"
+    )
+    (tmp_path / "data2").mkdir()  # no part of it, though its name begins alike
+    options = f"--report={tmp_path / 'data2' / 'r.csv'}", f"--salt_file={tmp_path / 'data2' / 's'}"
+    assert ingest(tmp_path / "in", data_dir, *options) == 0
+
+
+@pytest.mark.parametrize(("name", "below"), [(".", ""), ("..", "below")])
+def test_a_data_set_in_this_folder_or_the_one_above(tmp_path, monkeypatch, name, below):
+    save_npy(tmp_path / "in" / "a.npy")
+    place = tmp_path / "here"
+    (place / below).mkdir(parents=True)
+    monkeypatch.chdir(place / below)
+    for data_dir in (name, place):  # the same folder, so there is nothing to do again
+        assert ingest(tmp_path / "in", data_dir, f"--salt_file={tmp_path / 'salt'}") == 0
+        assert shards.dataset_info(place).records == {"train": 1}
+        assert report(place)["a.npy"]["status"] == "accepted"
+        assert {p.name for p in tmp_path.iterdir()} == {
+            "in", "salt", "here", "here-ingest", "here-report.csv",
+        }  # fmt: skip
+        assert {p.name for p in place.iterdir()} == {"echo_clips", *filter(None, [below])}
+
+
+def test_places_that_cannot_hold_a_data_set(tmp_path, monkeypatch, capsys):
+    save_npy(tmp_path / "in" / "a.npy")
+    monkeypatch.setenv("ECHOFM_BUCKETS", "/")  # where proc is a mount
+    monkeypatch.chdir("/proc")
+    salt = f"--salt_file={tmp_path / 'salt'}"
+    for name, said in {
+        "/": "is a whole disk or bucket", "//": "such as /echo", "/proc": "such as /proc/echo",
+        ".": "such as ./echo", "..": "such as ../echo", "gs://proc": "such as gs://proc/echo",
+        "gs://proc/": "such as gs://proc/echo", "gs://": "not an address", "": "is empty",
+        str(tmp_path / "in"): "the source lies there", str(tmp_path): "the source lies there",
+    }.items():  # fmt: skip
+        assert said in refused(capsys, tmp_path / "in", name, salt), name
+    assert {path.name for path in tmp_path.iterdir()} == {"in"}
