@@ -5,8 +5,10 @@ measurement; the two ways take turns.
 """
 
 import argparse
-import concurrent.futures
-import multiprocessing
+import functools
+import itertools
+import os
+import random
 import statistics
 import tempfile
 import time
@@ -15,16 +17,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import numpy as np
 
+from data_pipelines.bench_loader import in_new_process
 from echofm_jax.errors import InputError
 
 PHANTOMS = 3  # simulated clips, each of another view
+MOST = 32  # files that are measured
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench_ingest`, under the same names."""
-    parser.add_argument("--source", help="DICOM files; without, phantoms (YBR_FULL_422 JPEG)")
+    parser.add_argument("--source", help=f"DICOM files, {MOST} are taken; without, phantoms")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each setting")
     parser.add_argument("--seconds", type=float, default=3.0, help="of one measurement, at least")
     parser.add_argument("--size", type=int, default=224, help="side of the stored frames")
@@ -35,13 +38,17 @@ def bench_ingest(
 ) -> dict:
     """Clips a second and core, medians over rounds; the result is JSON-able.
 
+    Of a source are taken MOST files at random that both ways can read.
+
     `ingest` is all that `echofm ingest` does to a file: read, find the sector, clean, hash, encode,
     serialize. `pixel_array_cv2` is what a script does that finds no sector: `pixel_array`, grey,
     resized, JPEG of the same quality. `ms_per_clip` tells where their time goes.
 
     Raises:
-        InputError: no DICOM clip is there.
+        InputError: no DICOM clip is there, or a setting makes no sense.
     """
+    if rounds < 1 or size < 16:
+        raise InputError("--rounds: at least 1; --size: frames must be at least 16 pixels wide")
     if source is None:
         with tempfile.TemporaryDirectory() as folder:
             write_phantoms(Path(folder))
@@ -49,11 +56,11 @@ def bench_ingest(
         result["settings"]["source"] = "simulated clips of 640×480, YBR_FULL_422 JPEG"
         return result
     files = usable(source, size)
-    ways = {"ingest": _to_records, "pixel_array_cv2": _by_pixel_array}
+    ways = {"ingest": _ingest, "pixel_array_cv2": _by_pixel_array}
     measured: dict[str, list[dict]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            measured[name].append(_in_new_process(way, files, size, seconds))
+            measured[name].append(in_new_process(_mean_seconds, way, files, size, seconds))
     rates = {n: [1 / sum(parts.values()) for parts in ms] for n, ms in measured.items()}
     medians = {name: statistics.median(values) for name, values in rates.items()}
     ms_per_clip = {
@@ -86,51 +93,63 @@ def write_phantoms(folder: Path, height: int = 480) -> None:
 
 
 def usable(source: str, size: int) -> list[Path]:
-    """The DICOM files of a source that become records.
+    """Up to MOST DICOM files of a source that become records, and that `pixel_array` can read.
 
     Raises:
         InputError: there are none.
     """
-    from data_pipelines import readers
-    from data_pipelines.clip import Rejected
+    from data_pipelines import readers, workers
 
-    files = []
-    for path in readers.find_files(source)[1]:
-        if path.suffix.lower() in readers.DICOM_SUFFIXES:
-            try:
-                _to_records(path, size)
-            except Rejected:
-                continue
-            files.append(path)
+    paths = [p for p in readers.find_files(source)[1] if p.suffix.lower() in readers.DICOM_SUFFIXES]
+    random.Random(0).shuffle(paths)  # those that lie side by side are of one patient
+    tried = workers.map_in_order(
+        functools.partial(_is_usable, size), paths, min(len(paths), len(os.sched_getaffinity(0)))
+    )
+    good = (path for path, fine in zip(paths, tried, strict=False) if fine)
+    files = sorted(itertools.islice(good, MOST)) if paths else []
     if not files:
-        raise InputError(f"--source {source}: no DICOM clip that ingest accepts; name some .dcm")
+        raise InputError(f"--source {source}: no DICOM clip that both ways read; name some .dcm")
     return files
 
 
-def _to_records(path: Path, size: int) -> dict[str, float]:
-    """Seconds of each part of ingestion."""
-    from data_pipelines import clean, deidentify, readers, segments, shards
-    from data_pipelines.labels import Label
+def _is_usable(size: int, path: Path) -> bool:
+    from data_pipelines.one_file import ingest_file
 
-    began = time.process_time()
-    clip = readers.read(path, colour=False)
-    was_read = time.process_time()
-    cleaned = clean.clean(clip, size=size, colour=False)
-    was_cleaned = time.process_time()
-    examples = segments.make_records(
-        cleaned.frames, cleaned.sector, clip.times, Label(), encoding="jpeg",
-        r_waves=clip.r_waves, fps_source=clip.fps_source, mode=cleaned.mode,
-        heart_rate=np.float32(clip.heart_rate), spacing=cleaned.spacing(clip.spacing),
-        clip_id=deidentify.clip_hash(bytes(32), cleaned.frames),
-        patient_id=deidentify.patient_hash(bytes(32), clip.patient),
+    if ingest_file(_task(path, size))[0].reason:
+        return False
+    try:
+        _by_pixel_array(path, size)
+    except Exception:  # of video and HTJ2K pydicom makes nothing
+        return False
+    return True
+
+
+def _task(path: Path, size: int):
+    from data_pipelines.labels import Label
+    from data_pipelines.one_file import Task, Treatment, stamps
+
+    how = Treatment(
+        salt=bytes(32), size=size, encoding="jpeg", colour=False, fps=0.0, trust_header=True,
+        precropped=False, staged=Path(),
     )  # fmt: skip
-    for example in examples:
-        shards.serialize(example)
-    ended = time.process_time()
+    told = stamps(path, Label())
+    return Task(path, "", "", told, patient="", label=Label(), treatment=how)
+
+
+def _ingest(path: Path, size: int) -> dict[str, float]:
+    """Seconds of ingestion, and of its parts: once more alone, the rest is encoding."""
+    from data_pipelines import clean, one_file, readers
+
+    task, began = _task(path, size), time.process_time()
+    clip = readers.read(path, colour=False)
+    read = time.process_time() - began
+    clean.clean(clip, size=size, colour=False)
+    cleaned, began = time.process_time() - began - read, time.process_time()
+    one_file.make(task)
     return {
-        "read": was_read - began,
-        "clean": was_cleaned - was_read,
-        "encode": ended - was_cleaned,
+        "read": read,
+        "clean": cleaned,
+        "encode": time.process_time() - began - read - cleaned,
     }
 
 
@@ -148,12 +167,6 @@ def _by_pixel_array(path: Path, size: int) -> dict[str, float]:
         small = cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA)
         cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 95])
     return {"pixel_array": was_read - began, "cv2": time.process_time() - was_read}
-
-
-def _in_new_process(way: Callable, *rest) -> dict[str, float]:
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_mean_seconds, way, *rest).result()
 
 
 def _mean_seconds(way: Callable, files: list[Path], size: int, seconds: float) -> dict[str, float]:

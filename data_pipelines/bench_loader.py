@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from echofm_jax.errors import InputError
+
 NEEDS = {  # clips/s that a host's accelerators take of the ViT-L step, at least and at most
     "v5e_host": (106, 246),  # 4 chips
     "v5p_host": (246, 820),  # 4 chips
@@ -39,17 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def bench_loader(
-    data_dir: str | None = None,
     *,
-    encoding: str = "jpeg",
-    split: str = "train",
-    source: str | None = None,
-    seconds: float = 4.0,
-    rounds: int = 3,
-    batch_size: int = 8,
-    window_seconds: float = 1.5,
-    windows_per_record: int = 1,
-    masking: str = "consistent",
+    data_dir: str | None,
+    encoding: str,
+    source: str | None,
+    seconds: float,
+    rounds: int,
+    **options: str | int | float,
 ) -> dict:
     """Clips of 32 frames of 224 × 224 a second, medians over rounds; the result is JSON-able.
 
@@ -64,24 +62,32 @@ def bench_loader(
     `of_decode_limit` is the loader's share of the decoder's. `cores_needed` divides what
     accelerators take (`NEEDS`) by `one_core`. `peak_rss_mib` is of the whole process, `batch_mib`
     of one batch, `batches_mib_at_most` of all that the loader holds: 2 × (threads + 1).
+
+    Args:
+      data_dir: a data set; None writes simulated speckle and takes that.
+      encoding: of the speckle, one of records.ENCODINGS.
+      source: raw files, or None.
+      seconds: of one measurement.
+      rounds: measurements of each setting.
+      options: of `LoaderConfig`.
+
+    Raises:
+      InputError: nothing would be measured, or there is no such data set.
     """
+    if rounds < 1 or not seconds > 0:
+        raise InputError("--rounds and --seconds: measure at least once, for more than no time")
     if data_dir is None:
         from data_pipelines.speckle import write_speckle
 
         with tempfile.TemporaryDirectory() as folder:
             write_speckle(folder, encoding=encoding)
             result = bench_loader(
-                folder, split=split, source=source, seconds=seconds, rounds=rounds,
-                batch_size=batch_size, window_seconds=window_seconds,
-                windows_per_record=windows_per_record, masking=masking,
+                data_dir=folder, encoding=encoding, source=source, seconds=seconds,
+                rounds=rounds, **options,
             )  # fmt: skip
         result["settings"]["data_dir"] = f"simulated speckle, {encoding}"
         return result
-    options = {
-        "data_dir": data_dir, "split": split, "batch_size": batch_size,
-        "window_seconds": window_seconds, "windows_per_record": windows_per_record,
-        "masking": masking,
-    }  # fmt: skip
+    options["data_dir"] = data_dir
     cores = sorted(os.sched_getaffinity(0))
     settings = {"decode_one_core": (_decode, 1), "one_core": (_load, 1)}
     if len(cores) > 1:
@@ -89,11 +95,12 @@ def bench_loader(
     measured: dict[str, list[dict]] = {name: [] for name in settings}
     for _ in range(rounds + 1):
         for name, (clips, count) in settings.items():
-            measured[name].append(_measure(clips, cores[:count], seconds, options, source))
+            task = clips, cores[:count], seconds, options, source
+            measured[name].append(in_new_process(_timed, *task))
     counted = {name: found[1:] for name, found in measured.items()}
     for name, clips in {"npy_one_core": _npy, "source_one_core": _raw}.items():
         if clips is _npy or source is not None:
-            counted[name] = [_measure(clips, cores[:1], seconds, options, source)]
+            counted[name] = [in_new_process(_timed, clips, cores[:1], seconds, options, source)]
     wall, cpu = (
         {n: round(statistics.median(m[kind] for m in ms), 1) for n, ms in counted.items()}
         for kind in ("clips_per_s", "clips_per_cpu_s")
@@ -127,16 +134,11 @@ def bench_loader(
 Clips = Iterator[int]  # each item: how many more are there
 
 
-def _measure(
-    clips: Callable[..., Clips],
-    cores: Sequence[int],
-    seconds: float,
-    options: dict,
-    source: str | None,
-) -> dict:
+def in_new_process(function: Callable[..., dict], *arguments) -> dict:
+    """`function(*arguments)` where nothing has run before."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_timed, clips, cores, seconds, options, source).result()
+        return pool.submit(function, *arguments).result()
 
 
 def _timed(
@@ -151,7 +153,7 @@ def _timed(
     stream = clips(options, source, found)
     next(stream)
     count, cpu, start = 0, time.process_time(), time.perf_counter()
-    while (elapsed := time.perf_counter() - start) < seconds:
+    while (elapsed := time.perf_counter() - start) < seconds or not count:
         count += next(stream)
     spent = time.process_time() - cpu
     stream.close()
@@ -225,7 +227,6 @@ def _raw(options: dict, source: str, found: dict) -> Clips:
     from data_pipelines import readers
     from data_pipelines.clean import fit_square, to_grey
     from data_pipelines.clip import Rejected
-    from echofm_jax.errors import InputError
 
     rng, (_, paths) = np.random.default_rng(0), readers.find_files(source)
     yield 0

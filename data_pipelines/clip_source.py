@@ -17,9 +17,8 @@ from tensorflow_datasets.proto import tf_example_pb2
 from data_pipelines import mixture, shards
 from data_pipelines.bad_records import BadRecord
 from data_pipelines.shard_cache import cached
+from data_pipelines.shard_files import PAUSES
 from echofm_jax.errors import InputError
-
-PAUSES = (0.5, 2.0)  # seconds before a read is tried again: a network file system recovers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +37,10 @@ class Record:
     def floats(self, key: str) -> np.ndarray:
         """A float feature, [n] float32, empty where the record has none."""
         return np.array(self.example.features.feature[key].float_list.value, np.float32)
+
+    def integers(self, key: str) -> np.ndarray:
+        """An integer feature, [n] int32, empty where the record has none."""
+        return np.array(self.example.features.feature[key].int64_list.value, np.int32)
 
 
 class ClipSource:

@@ -27,9 +27,9 @@ gdcm.Trace.ErrorOff()
 def read(path: Path, *, colour: bool = True) -> Clip:
     """Read a multi-frame DICOM file.
 
-    Without `colour`, frames are grey where the header says that no flow is shown. Overlay planes
-    are left out. Samples of more or fewer than 8 bits go through the window of the header where it
-    has one, else through their stored range.
+    Without `colour`, frames are grey where the header says that no flow is shown and nothing else
+    on the screen is coloured. Overlay planes are left out. Samples of more or fewer than 8 bits go
+    through the window of the header where it has one, else through their stored range.
 
     Raises:
         Rejected: no clip, or less of it than the header announces.

@@ -11,10 +11,12 @@ from tensorflow_datasets.proto import tf_example_pb2
 from data_pipelines import inspect_pieces, inspect_scan, shards
 from data_pipelines.inspect_page import PHANTOM
 from data_pipelines.inspect_pieces import Piece
+from data_pipelines.privacy_record import Unsound
 from echofm_jax.errors import InputError
 
 ASSUMED_FPS = 30.0  # of a clip whose frame rate is not known
 SHORTEST = 2  # hundredths of a second: viewers slow down what is faster
+LONGEST = 0xFFFF  # of them that a GIF can tell
 
 
 def write(out: Path, data_dir: str, which: str, processes: int) -> dict:
@@ -35,6 +37,11 @@ def write(out: Path, data_dir: str, which: str, processes: int) -> dict:
         parts = parts_of(pieces, which, processes)
     else:
         raise InputError(f"--gif {which}: give six or more digits of a clip id, or SPLIT:N")
+    try:
+        for data in parts:
+            inspect_scan.describe(data, info)
+    except Unsound as error:
+        raise InputError(f"--gif {which}: a record of it is damaged ({error})") from None
     frames, times, known = join(parts, info)
     kept, durations = playable(times)
     name = f"clip-{shards.identity(parts[0]).clip_id[:6]}.gif"
@@ -45,7 +52,7 @@ def write(out: Path, data_dir: str, which: str, processes: int) -> dict:
         )
     except OSError as error:
         raise InputError(f"--out {out}: {error.strerror}; choose another folder") from error
-    rate = (len(times) - 1) / times[-1] if len(times) > 1 else ASSUMED_FPS
+    rate = (len(times) - 1) / times[-1] if times[-1] > 0 else ASSUMED_FPS
     told = f"{rate:.1f} frames/s" + ("" if known else " (assumed: the clip's rate is unknown)")
     return {"gif": str(out / name), "frames": len(kept), "stored": len(frames), "fps": float(rate),
             "told_fps": told}  # fmt: skip
@@ -82,11 +89,14 @@ def parts_of(pieces: list[Piece], digits: str, processes: int) -> list[bytes]:
 
 def matching(digits: str, piece: Piece) -> list[bytes]:
     """The records of a piece whose clip's id begins with `digits`."""
-    return [
-        data
-        for _, data in inspect_pieces.read_piece(piece)
-        if data is not None and shards.identity(data).clip_id.startswith(digits)
-    ]
+    found = []
+    for _, data in inspect_pieces.read_piece(piece):
+        try:
+            if data is not None and shards.identity(data).clip_id.startswith(digits):
+                found.append(data)
+        except Exception:  # it tells no id: `echofm inspect` names it
+            continue
+    return found
 
 
 def join(parts: list[bytes], info: shards.DatasetInfo) -> tuple[list[np.ndarray], np.ndarray, bool]:
@@ -96,11 +106,11 @@ def join(parts: list[bytes], info: shards.DatasetInfo) -> tuple[list[np.ndarray]
         feature = tf_example_pb2.Example.FromString(data).features.feature
         own = np.array(feature["times"].float_list.value, np.float64)
         count = len(feature["frames"].bytes_list.value)
-        rate = feature["fps"].float_list.value[0]
-        known = known and len(own) == count and rate > 0
-        rate = rate or ASSUMED_FPS
-        began = times[-1] + 1 / rate if times else 0.0
-        times += (began + (own if len(own) == count else np.arange(count) / rate)).tolist()
+        known = known and len(own) > 1 and own[-1] > 0
+        own = own if len(own) else np.arange(count) / ASSUMED_FPS
+        step = own[-1] / (count - 1) if own[-1] > 0 else 1 / ASSUMED_FPS
+        began = times[-1] + step if times else 0.0
+        times += (began + own).tolist()
         frames += [inspect_scan.decode(one, info) for one in feature["frames"].bytes_list.value]
     return frames, np.array(times), known
 
@@ -117,7 +127,8 @@ def playable(times: np.ndarray) -> tuple[list[int], list[int]]:
         if ticks[i] - ticks[kept[-1]] >= SHORTEST:
             kept.append(i)
     ends = [*ticks[kept[1:]].tolist(), max(int(ticks[-1]), int(ticks[kept[-1]]) + SHORTEST)]
-    return kept, [10 * (end - int(ticks[i])) for i, end in zip(kept, ends, strict=True)]
+    lasts = [end - int(ticks[i]) for i, end in zip(kept, ends, strict=True)]
+    return kept, [10 * min(ticks, LONGEST) for ticks in lasts]
 
 
 def to_image(frame: np.ndarray, simulated: bool) -> Image.Image:

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from array_record.python.array_record_module import ArrayRecordReader
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines import shards
-from data_pipelines.inspect_pieces import Damage, shard_lengths, shard_name
+from data_pipelines.inspect_pieces import Damage, shard_lengths
 from data_pipelines.inspect_scan import decode
 from data_pipelines.inspect_statistics import HISTOGRAMS
+from data_pipelines.shard_files import open_shard
 from echofm_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def write(out: Path, folder: Path, facts: np.ndarray, summary: dict) -> Path:
         if pictures:
             (out / "contact_sheet.png").write_bytes(pictures["Clips"])
         page = out / "inspect.html"
-        page.write_text(as_html(summary, pictures))
+        page.write_text(as_html(summary, pictures), encoding="utf-8")
     except OSError as error:
         raise InputError(f"--out {out}: {error.strerror}; choose another folder") from error
     return page
@@ -78,7 +78,8 @@ def contact_sheet(folder: Path, facts: np.ndarray, simulated: bool) -> "Figure":
         strip = np.full((size, COLUMNS * (size + GAP) - GAP, 3), 255, np.uint8)
         for column, fact in enumerate(chosen):
             total = len(lengths[split])
-            frame = middle_frame(folder / shard_name(split, fact["shard"], total), fact, info, size)
+            path = folder / shards.shard_name(split, fact["shard"], total)
+            frame = middle_frame(path, fact, info, size)
             left = column * (size + GAP)
             strip[:, left : left + size] = frame if frame.ndim == 3 else frame[..., None]
             digits = fact["clip_id"].decode()[:6]
@@ -95,7 +96,7 @@ def middle_frame(path: Path, fact: np.void, info: shards.DatasetInfo, size: int)
     """The frame in the middle of a record, reduced to [size, size] or [size, size, 3]."""
     import cv2
 
-    reader = ArrayRecordReader(str(path))
+    reader = open_shard(path)
     data = reader.read([int(fact["record"])])[0]
     reader.close()
     frames = tf_example_pb2.Example.FromString(data).features.feature["frames"].bytes_list.value

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from array_record.python.array_record_module import ArrayRecordReader
 from tqdm import tqdm
 
-from data_pipelines import records, shards, workers
+from data_pipelines import shards, workers
+from data_pipelines.shard_files import open_shard
 from echofm_jax.errors import InputError
 
 PIECE = 64  # records that a process reads before it answers
@@ -48,15 +48,13 @@ def shard_lengths(folder: Path) -> dict[str, list[int]]:
     path = folder / "dataset_info.json"
     try:
         splits = json.loads(path.read_text())["splits"]
-        return {split["name"]: [int(n) for n in split["shardLengths"]] for split in splits}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        lengths = {split["name"]: [int(n) for n in split["shardLengths"]] for split in splits}
+        if not lengths.keys() <= set(shards.SPLITS):  # nor may names of shards be made of others
+            raise ValueError
+        return lengths
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         reason = type(error).__name__
         raise InputError(f"{path} is missing or damaged ({reason}): ingest again") from None
-
-
-def shard_name(split: str, number: int, total: int) -> str:
-    """The file name of a shard."""
-    return f"{records.DATASET}-{split}.array_record-{number:05d}-of-{total:05d}"
 
 
 def cut(folder: Path) -> tuple[list[Piece], list[Damage]]:
@@ -69,7 +67,7 @@ def cut(folder: Path) -> tuple[list[Piece], list[Damage]]:
             damages.append(Damage(f"split {split}", None, f"{what}{sum(lengths.get(split, []))}"))
     for split, told in lengths.items():
         for number, expected in enumerate(told):
-            path = folder / shard_name(split, number, len(told))
+            path = folder / shards.shard_name(split, number, len(told))
             if not path.is_file():
                 damages.append(Damage(path.name, None, "missing"))
                 continue
@@ -89,7 +87,7 @@ def cut(folder: Path) -> tuple[list[Piece], list[Damage]]:
 
 def _count(path: Path) -> int | None:
     try:
-        reader = ArrayRecordReader(str(path))
+        reader = open_shard(path)
         count = reader.num_records() if reader.ok() else None
         reader.close()
     except Exception:  # each version raises its own, with the path in its message
@@ -99,7 +97,7 @@ def _count(path: Path) -> int | None:
 
 def read_piece(piece: Piece) -> Iterator[tuple[int, bytes | None]]:
     """(number in the shard, serialized record or None if it is damaged), one after the other."""
-    reader = ArrayRecordReader(str(piece.path))
+    reader = open_shard(piece.path)
     for number in range(piece.first, piece.stop):
         try:
             yield number, reader.read([number])[0]

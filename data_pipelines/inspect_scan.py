@@ -10,6 +10,13 @@ from tensorflow_datasets.proto import tf_example_pb2
 from data_pipelines import records, shards
 from data_pipelines.inspect_hash import HASH_BYTES, look_hash
 from data_pipelines.inspect_pieces import Damage, Piece, cut, over_pieces, read_piece
+from data_pipelines.privacy_record import (
+    Unsound,
+    check_ids,
+    check_numbers,
+    check_sector,
+    values_of,
+)
 
 LABELS = (
     "ejection_fraction", "phase", "end_diastole", "end_systole", "masks", "measurements",
@@ -41,43 +48,63 @@ def scan(folder: Path, processes: int) -> tuple[np.ndarray, list[Damage]]:
 
 
 def scan_piece(piece: Piece) -> tuple[np.ndarray, list[Damage]]:
-    """Facts and damage of some records; decodes one frame of each."""
+    """Facts and damage of some records; decodes every frame of each."""
     info = shards.dataset_info(piece.path.parents[2])
     facts, damages = [], []
     for number, data in read_piece(piece):
         try:
             if data is None:
-                raise ValueError("its checksum does not match")
+                raise Unsound("its checksum does not match")
             facts.append((piece.split.encode(), piece.shard, number, *describe(data, info)))
-        except Exception as error:  # protobuf and the codecs each raise their own
-            what = str(error) if type(error) is ValueError and data is None else "not decodable"
-            damages.append(Damage(piece.path.name, number, f"damaged ({what})"))
+        except Unsound as error:
+            damages.append(Damage(piece.path.name, number, f"damaged ({error})"))
     return np.array(facts, FACTS), damages
 
 
 def describe(data: bytes, info: shards.DatasetInfo) -> tuple:
-    """A serialized record → its FACTS from `clip_id` on. Raises whatever its damage raises."""
-    feature = tf_example_pb2.Example.FromString(data).features.feature
-    text = {key: feature[key].bytes_list.value[0]
-            for key in ("clip_id", "patient_id", "view", "mode", "sector")}  # fmt: skip
+    """A serialized record → its FACTS from `clip_id` on. Raises Unsound if it is damaged."""
+    try:
+        example = tf_example_pb2.Example.FromString(data)
+    except Exception:  # protobuf has its own
+        raise Unsound("not an example of the format") from None
+    values = values_of(example)
+    wrong = [*check_ids(values).values(), *check_numbers(values), *check_sector(values, info)]
+    if wrong:
+        raise Unsound(wrong[0])
     # Only words of ours are counted and shown; what else stands there the audit tells.
     for name, words in (("view", records.VIEWS), ("mode", records.MODES)):
-        if text[name].decode(errors="replace") not in words:
-            text[name] = b"not a " + name.encode()
-    frames = feature["frames"].bytes_list.value
-    times = feature["times"].float_list.value
-    middle = decode(frames[len(frames) // 2], info)
+        if values[name][0].decode(errors="replace") not in words:
+            values[name] = [b"not a " + name.encode()]
+    middle = middle_of(values, info)
     grey = middle if middle.ndim == 2 else cv2.cvtColor(middle, cv2.COLOR_RGB2GRAY)
-    sector = records.unpack_sector(text["sector"], info.size)
-    fps = feature["fps"].float_list.value[0]
+    sector = records.unpack_sector(values["sector"][0], info.size)
+    (fps,), times, count = values["fps"], values["times"], len(values["frames"])
+    seconds = times[-1] * count / (count - 1) if fps and len(times) > 1 else math.nan
     return (
-        text["clip_id"], text["patient_id"],
-        feature["segment"].int64_list.value[0], feature["segments"].int64_list.value[0],
-        text["view"], text["mode"], fps,
-        len(frames), times[-1] + 1 / fps if fps and len(times) else math.nan,
-        grey[sector].mean() if sector.any() else math.nan, sector.mean(),
-        look_hash(grey, sector), tuple(_known(feature[name]) for name in LABELS),
+        *(values[name][0] for name in ("clip_id", "patient_id", "segment", "segments")),
+        values["view"][0], values["mode"][0], fps,
+        count, seconds, grey[sector].mean() if sector.any() else math.nan,
+        sector.mean(), look_hash(grey, sector),
+        tuple(_known(example.features.feature[n]) for n in LABELS),
     )  # fmt: skip
+
+
+def middle_of(values: dict, info: shards.DatasetInfo) -> np.ndarray:
+    """The middle frame of a record whose frames and masks can all be decoded; else Unsound."""
+    frames, middle = values["frames"], None
+    for number, data in enumerate(frames):
+        try:
+            frame = decode(data, info)
+        except Exception:  # each codec has its own
+            raise Unsound(f"frame {number} cannot be decoded") from None
+        if number == len(frames) // 2:
+            middle = frame
+    for number, data in enumerate(values["masks"]):
+        try:
+            records.decode_mask(data, info.size)
+        except Exception:
+            raise Unsound(f"mask {number} cannot be decoded") from None
+    return middle
 
 
 def decode(data: bytes, info: shards.DatasetInfo) -> np.ndarray:

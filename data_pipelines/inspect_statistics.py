@@ -90,7 +90,7 @@ def repeated(facts: np.ndarray) -> dict:
     return {
         "duplicates": sorted({key["clip_id"].decode() for key in keys[counts > 1]}),
         "incomplete_clips": sorted(
-            clip.decode() for (clip, n), found in parts.items() if found != set(range(n))
+            clip.decode() for (clip, n), found in parts.items() if len(found) != n
         ),
         "patients_in_two_splits": [patient.decode() for patient in patients[splits > 1]],
     }

@@ -39,6 +39,8 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     if (args.known or args.salt_file or args.strict) and not args.privacy:
         raise InputError("--known, --salt_file and --strict belong to --privacy: add it")
+    if args.privacy and (args.out or args.gif):
+        raise InputError("--privacy writes no files: ask for --out and --gif without it")
     if args.gif and not args.out:
         raise InputError("--gif needs a folder to write into: give --out")
     if args.out:  # before an hour of reading, not after

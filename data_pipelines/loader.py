@@ -15,6 +15,7 @@ import numpy as np
 from data_pipelines import mixture, records, shards
 from data_pipelines.augment import NONE, Augment, augment_clip, draw_duration
 from data_pipelines.bad_records import BadRecord, BadRecords, most
+from data_pipelines.clip_labels import clip_labels
 from data_pipelines.clip_source import ClipSource, Record
 from data_pipelines.mask_noise import mask_noise
 from data_pipelines.order import RecordOrder
@@ -43,7 +44,7 @@ class LoaderConfig:
     seed: int = 0
     shuffle: bool = True  # False: the split's order, one central window a record, not augmented
     num_epochs: int | None = None  # None = for ever
-    labels: bool = False  # adds what evaluation compares with
+    labels: bool = False  # adds those of `clip_labels`
     max_bad_records: float = 0.0  # share of an epoch; 0: the first one is an error
     cache_dir: str = ""  # for copies of the shards
     workers: int = 0  # decoding threads; 0 = one a core, at most 8
@@ -114,20 +115,8 @@ def read_clips(
             "fps": np.float32(rate),
             "index": np.int64(record.index),
         }
-        clips.append(about | (labels(record, frame_index) if cfg.labels else {}))
+        clips.append(about | (clip_labels(record, frame_index) if cfg.labels else {}))
     return clips
-
-
-def labels(record: Record, frame_index: np.ndarray) -> Batch:
-    """What is known of a window besides its pixels."""
-    phase = record.floats("phase")
-    unknown = np.full(len(frame_index), np.nan, np.float32)
-    return {
-        "phase": phase[frame_index] if len(phase) else unknown,
-        "frame_index": frame_index,
-        "view": np.int32(records.VIEWS.index(record.bytes_list("view")[0].decode())),
-        "ejection_fraction": record.floats("ejection_fraction")[0],
-    }
 
 
 def resized(sector: np.ndarray, size: int) -> np.ndarray:
@@ -269,9 +258,8 @@ def make_loader(cfg: LoaderConfig, *, process_index: int = 0, process_count: int
     `noise` [b, *noise_shape] float32, `fps` [b] float32 (samples a second in the window, 0 =
     unknown), `index` [b] int64 (the record in its split) and `valid` [b] bool (False for the clips
     that fill up the last batch of `num_epochs`, and for those that stand in for a bad record).
-    With `labels` also `phase` [b, T] float32 (NaN = unknown), `frame_index` [b, T] int32 (the
-    record's frame that each sample shows), `view` [b] int32 (index in records.VIEWS) and
-    `ejection_fraction` [b] float32 (percent or NaN).
+    With `labels` also what `clip_labels` gives of each clip, stacked: phases, view, ejection
+    fraction, measurements, grades, and which frames of the record are shown.
 
     Batches run on over the end of an epoch, so each record comes exactly once an epoch, with
     `windows_per_record` clips that lie side by side, and a data set may be smaller than the batch.

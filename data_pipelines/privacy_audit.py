@@ -4,14 +4,15 @@ Files, metadata, every byte of every record, every pixel outside its sector, and
 splits. A finding says where and of what kind; it never repeats what it found.
 """
 
+import contextlib
 import functools
 from pathlib import Path
 from typing import NamedTuple
 
-from data_pipelines import inspect_pieces, shards
+from data_pipelines import inspect_pieces, record_index, shards
 from data_pipelines.deidentify import read_salt
 from data_pipelines.inspect_pieces import Damage, Piece
-from data_pipelines.privacy_files import check_files, check_metadata, check_shard
+from data_pipelines.privacy_files import check_files, check_index, check_metadata, check_shard
 from data_pipelines.privacy_known import Search, read_known
 from data_pipelines.privacy_record import check_record, coverage
 from echofm_jax.buckets import local_path
@@ -33,6 +34,7 @@ class Audited(NamedTuple):
     patients: set[str]
     uncut: list[Damage]
     unexplained: list[Damage]  # the shard, if it ends with these records and is not just records
+    rows: list[record_index.Row]  # what an index says of them
 
 
 def audit(data_dir: str, known: Path | None, salt_file: Path | None, processes: int) -> dict:
@@ -59,6 +61,7 @@ def audit(data_dir: str, known: Path | None, salt_file: Path | None, processes: 
         return {"records": 0, "findings": [*findings, UNREADABLE], "warnings": []}
     findings += [*check_files(local_path(data_dir), folder, lengths, search), *map(str, damages)]
     homes: dict[str, set[str]] = {}
+    rows: dict[str, list[record_index.Row]] = {split: [] for split in lengths}
     uncut, unexplained, count = [], [], 0
     task = functools.partial(audit_piece, search=search)
     for piece, found in inspect_pieces.over_pieces(task, pieces, processes, "audit"):
@@ -70,8 +73,11 @@ def audit(data_dir: str, known: Path | None, salt_file: Path | None, processes: 
         findings += map(str, found.findings)
         uncut += found.uncut
         unexplained += found.unexplained
+        rows[piece.split] += found.rows
         for patient in found.patients:
             homes.setdefault(patient, set()).add(piece.split)
+    for split, held in rows.items():
+        findings += check_index(folder, split, len(lengths[split]), held, search)
     for patient, splits in sorted(homes.items()):
         if len(splits) > 1:
             findings.append(f"patient {patient[:6]}...: in {' and '.join(sorted(splits))}")
@@ -84,7 +90,7 @@ def audit(data_dir: str, known: Path | None, salt_file: Path | None, processes: 
 def audit_piece(piece: Piece, search: Search) -> Audited:
     """Check some records, each whole; and the shard that ends with them."""
     info = shards.dataset_info(piece.path.parents[2])
-    found, name = Audited([], set(), [], []), piece.path.name
+    found, name = Audited([], set(), [], [], []), piece.path.name
     for number, data in inspect_pieces.read_piece(piece):
         if data is None:
             found.findings.append(Damage(name, number, "damaged: cannot be audited"))
@@ -94,6 +100,8 @@ def audit_piece(piece: Piece, search: Search) -> Audited:
         except Exception as error:  # a record nobody thought of is a finding, and not the end
             wrong = [f"cannot be audited ({type(error).__name__})"]
         found.findings.extend(Damage(name, number, what) for what in wrong)
+        with contextlib.suppress(Exception):  # which is a finding already, and in no index
+            found.rows.append(record_index.row(data))
         if not wrong:
             found.patients.add(shards.identity(data).patient_id)
             if (share := coverage(data, info.size)) > UNCUT:

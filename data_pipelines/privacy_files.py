@@ -7,17 +7,19 @@ No finding repeats a file's name that is not one of ours: it may be a person's.
 import dataclasses
 import filecmp
 import json
+import os
 import re
 import tempfile
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 
-from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from array_record.python.array_record_module import ArrayRecordWriter
 
-from data_pipelines import inspect_pieces, records, shards
+from data_pipelines import inspect_pieces, record_index, records, shards
 from data_pipelines.inspect_pieces import Piece
 from data_pipelines.privacy_known import Search
+from data_pipelines.shard_files import open_shard
 
 METADATA = ("dataset_info.json", "echofm.json", "features.json")
 WORDS = "|".join((*records.ENCODINGS, "([0-9a-f]{32})?"))  # or a build's random number
@@ -30,9 +32,8 @@ def check_files(
     """Nothing lies in a data set but its shards and metadata."""
     allowed = {folder / name for name in METADATA}
     for split, told in lengths.items():
-        allowed |= {
-            folder / inspect_pieces.shard_name(split, n, len(told)) for n in range(len(told))
-        }
+        allowed.add(record_index.index_path(folder, split))  # looked at in `check_index`
+        allowed |= {folder / shards.shard_name(split, n, len(told)) for n in range(len(told))}
     parents = {folder, folder.parent}
     for path in sorted(root.rglob("*")):
         # Its name may be a person's: what kind it is must do.
@@ -47,7 +48,7 @@ def check_files(
             yield f"{where}: {kind} that does not belong there"
         else:
             continue
-        if search.in_text(path.name.encode()):
+        if search.in_text(os.fsencode(path.name)):
             yield f"{where}: a known name as a file's or folder's"
 
 
@@ -57,7 +58,7 @@ def check_shard(piece: Piece, search: Search) -> tuple[list[str], bool]:
     `piece` is a whole shard. A shard holds its records in compressed chunks, an index, and padding
     that no reader ever looks at; written again, the same records make the same bytes.
     """
-    reader = ArrayRecordReader(str(piece.path))
+    reader = open_shard(piece.path)
     options = reader.writer_options_string()  # how the shard was written
     reader.close()
     found, before = set(), b""
@@ -75,6 +76,20 @@ def check_shard(piece: Piece, search: Search) -> tuple[list[str], bool]:
         return sorted(found), filecmp.cmp(again, piece.path, shallow=False)
 
 
+def check_index(
+    folder: Path, split: str, count: int, rows: list[record_index.Row], search: Search
+) -> Iterator[str]:
+    """The index of a split of `count` shards, where there is one: what its records make of it."""
+    path = record_index.index_path(folder, split)
+    if not path.is_file():
+        return
+    files = [folder / shards.shard_name(split, number, count) for number in range(count)]
+    sizes = {file.name: file.stat().st_size for file in files if file.is_file()}
+    if (data := path.read_bytes()) != record_index.as_bytes(sizes, rows):
+        yield f"{path.name}: not what its records make; remove it, it is made again when needed"
+        yield from (f"{path.name}: {found}" for found in sorted(search.in_text(data)))
+
+
 def check_metadata(folder: Path, search: Search) -> Iterator[str]:
     """Exactly the keys that are written, with values that are numbers or fixed words."""
     texts = {name: (folder / name).read_bytes() for name in METADATA if (folder / name).is_file()}
@@ -87,7 +102,7 @@ def check_metadata(folder: Path, search: Search) -> Iterator[str]:
             wrong = {"dataset_info.json": tfds_info, "echofm.json": own_info,
                      "features.json": features}[name](values)  # fmt: skip
             wrong = list(wrong)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             wrong = ["not as this program writes it"]
         if wrong:  # else it is proven to hold our words alone, and a name may be one of them
             wrong += sorted(search.in_text(texts[name]))

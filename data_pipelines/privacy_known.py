@@ -23,7 +23,7 @@ def read_known(path: Path | None) -> list[str]:
     if path is None:
         return []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # some editors begin with a mark
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", "") or "not UTF-8"
         raise InputError(f"--known {path}: {reason}; give a text file, a name a line") from None
@@ -105,7 +105,8 @@ def encoded(name: str) -> Iterator[tuple[str, bytes]]:
             # Without its ends, which depend on what stands beside.
             data = base64.b64encode(bytes(shift) + text.encode()).rstrip(b"=")
             yield "base64", data[4 * (shift > 0) : -1].lower()
-    if name.isascii() and name.isdigit() and int(name) < 1 << 63:
+    # A short number is two bytes or three and zeros then, and so are pixels at an edge.
+    if re.fullmatch(f"0*[1-9][0-9]{{{LONG - 1},17}}", name):
         yield "binary", int(name).to_bytes(8, "little").lower()
         yield "two digits a byte", bytes.fromhex(name[: len(name) // 2 * 2]).lower()
 

@@ -51,23 +51,13 @@ def check_record(data: bytes, info: DatasetInfo, search: Search) -> Iterator[str
     example.DiscardUnknownFields()
     if example.ByteSize() != len(data):
         yield f"{len(data) - example.ByteSize()} bytes that belong to no feature"
-    feature = example.features.feature
-    if unknown := set(feature) - set(_expected):
+    if unknown := set(example.features.feature) - set(_expected):
         yield f"{len(unknown)} feature(s) that no record has"
-    if missing := set(_expected) - set(feature):
-        yield f"no feature {', '.join(sorted(missing))}"
+    try:
+        values = values_of(example)
+    except Unsound as error:
+        yield str(error)
         return
-    values = {}
-    for name, spec in _expected.items():
-        kind = KINDS[np.dtype(spec.np_dtype).kind]
-        if feature[name].WhichOneof("kind") not in (kind, None):
-            yield f"{name} is of another kind"
-            return
-        values[name] = list(getattr(feature[name], kind).value)
-        length = spec.shape[0] if spec.shape else 1
-        if length not in (None, len(values[name])):
-            yield f"{name} has {len(values[name])} values, not {length}"
-            return
     yield from check_texts(values, search)
     yield from check_numbers(values)
     yield from check_pixels(values, info, search)
@@ -76,20 +66,50 @@ def check_record(data: bytes, info: DatasetInfo, search: Search) -> Iterator[str
     yield from (f"{found} in its bytes" for found in sorted(search.among_pixels(data)))
 
 
+class Unsound(Exception):
+    """A record is not what one can be; the message quotes nothing of it."""
+
+
+def values_of(example: tf_example_pb2.Example) -> dict[str, list]:
+    """{feature: its values} of a record, each of its own kind and number.
+
+    Raises:
+      Unsound: a feature is not there, or is another.
+    """
+    feature = example.features.feature
+    if missing := set(_expected) - set(feature):
+        raise Unsound(f"no feature {', '.join(sorted(missing))}")
+    values = {}
+    for name, spec in _expected.items():
+        kind = KINDS[np.dtype(spec.np_dtype).kind]
+        if feature[name].WhichOneof("kind") not in (kind, None):
+            raise Unsound(f"{name} is of another kind")
+        values[name] = list(getattr(feature[name], kind).value)
+        length = spec.shape[0] if spec.shape else 1
+        if length not in (None, len(values[name])):
+            raise Unsound(f"{name} has {len(values[name])} values, not {length}")
+    return values
+
+
 def check_texts(values: dict, search: Search) -> Iterator[str]:
     """Texts of a vocabulary, and ids that are hashes; names in what is neither."""
     wrong = {
         name: f"{name} is none of its {len(vocabulary)} words"
         for name, vocabulary in TEXTS.items()
         if values[name][0] not in [word.encode() for word in vocabulary]
-    } | {
+    } | check_ids(values)
+    for name, what in wrong.items():
+        yield what
+        yield from (f"{found} in {name}" for found in sorted(search.in_text(values[name][0])))
+
+
+def check_ids(values: dict) -> dict[str, str]:
+    """{id: what is wrong with it} of those that are none."""
+    return {
         name: f"{name} is no hash of 16 hexadecimal digits"
         for name in IDS
         if not re.fullmatch(rb"[0-9a-f]{16}", values[name][0])
     }
-    for name, what in wrong.items():
-        yield what
-        yield from (f"{found} in {name}" for found in sorted(search.in_text(values[name][0])))
 
 
 def check_numbers(values: dict) -> Iterator[str]:
@@ -117,14 +137,19 @@ def check_numbers(values: dict) -> Iterator[str]:
         yield "times go back"
 
 
+def check_sector(values: dict, info: DatasetInfo) -> list[str]:
+    """Whether the sector has a bit for every pixel."""
+    found, needed = len(values["sector"][0]), -(-info.size * info.size // 8)
+    return [f"sector has {found} bytes, not {needed}"] if found != needed else []
+
+
 def check_pixels(values: dict, info: DatasetInfo, search: Search) -> Iterator[str]:
     """Frames and masks: exactly an image each, and nothing outside the sector."""
-    packed = values["sector"][0]
-    pixels = info.size * info.size
-    if len(packed) != -(-pixels // 8):
-        yield f"sector has {len(packed)} bytes, not {-(-pixels // 8)}"
+    if wrong := check_sector(values, info):
+        yield from wrong
         return
-    if np.unpackbits(np.frombuffer(packed, np.uint8))[pixels:].any():
+    packed = values["sector"][0]
+    if np.unpackbits(np.frombuffer(packed, np.uint8))[info.size * info.size :].any():
         yield "sector has bits behind its last pixel"
     sector = records.unpack_sector(packed, info.size)
     told: set[str] = set()  # the same in a hundred frames is one finding

@@ -35,6 +35,7 @@ from echofm_jax.buckets import local_path
 from echofm_jax.errors import InputError
 
 SPLITS = ("train", "val", "test")
+MAX_SIZE = 0xFFFF  # pixels along a side: no JPEG has more
 SHARD_BYTES = 256 << 20  # a new shard begins after this much
 TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
@@ -244,9 +245,27 @@ def dataset_info(data_dir: Path | str) -> DatasetInfo:
     """Size, encoding and counts; raises InputError if there is no data set."""
     path = dataset_folder(data_dir) / "echofm.json"
     try:
-        return DatasetInfo(**json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
+        info = DatasetInfo(**json.loads(path.read_text()))
+        check_info(info)
+        return info
+    except (ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}): ingest again") from None
+
+
+def check_info(info: DatasetInfo) -> None:
+    """Raise ValueError naming a field that holds what it cannot."""
+    counts = info.records
+    sound = {
+        "size": type(info.size) is int and 0 < info.size <= MAX_SIZE,
+        "encoding": info.encoding in records.ENCODINGS,
+        "colour": type(info.colour) is bool,
+        "simulated": type(info.simulated) is bool,
+        "records": isinstance(counts, dict)
+        and all(split in SPLITS and type(n) is int and n > 0 for split, n in counts.items()),
+        "build": type(info.build) is str,
+    }
+    if wrong := [name for name, good in sound.items() if not good]:
+        raise ValueError(f"no data set has this {wrong[0]}")
 
 
 def split_files(data_dir: Path | str, split: str) -> list[tuple[Path, int]]:

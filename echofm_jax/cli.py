@@ -5,6 +5,7 @@
 """
 
 import importlib
+import io
 import sys
 import time
 from collections.abc import Sequence
@@ -59,6 +60,8 @@ def run(command: str, argv: Sequence[str]) -> int:
     """Import the command's module and run its `main(argv)`; also used by `python -m`."""
     global began
     began = time.monotonic()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path need not be text
     try:
         return importlib.import_module(COMMANDS[command][0]).main(list(argv)) or 0
     except (InputError, TryAgain) as error:

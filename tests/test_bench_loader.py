@@ -6,6 +6,7 @@ import pytest
 
 from data_pipelines.bench_loader import add_arguments, bench_loader
 from data_pipelines.speckle import write_speckle
+from echofm_jax import cli
 
 
 def test_measures_the_loader_on_simulated_speckle(tmp_path):
@@ -32,3 +33,9 @@ def test_measures_the_loader_on_simulated_speckle(tmp_path):
         assert result["scaling"] == round(result["two_cores"] / result["one_core"], 2)
     assert result["batch_mib"] == round((2 * 32 * 224 * 224 + 2 * (196 * 4 + 4 + 8 + 1)) / 2**20, 1)
     assert result["peak_rss_mib"]["one_core"] > result["batch_mib"]
+
+
+@pytest.mark.parametrize("option", ["--rounds=0", "--seconds=0", "--seconds=nan"])
+def test_what_would_measure_nothing_is_one_line(option, capsys):
+    assert cli.main(["bench", "loader", option]) == 2
+    assert "measure at least once" in capsys.readouterr().err

@@ -30,8 +30,9 @@ from pydicom.uid import (
 )
 from test_dicom import SECRET, grey, rejection, rgb, sample, transcode, write
 
-from data_pipelines import clean, dicom, dicom_pixels, readers
+from data_pipelines import clean, dicom, dicom_pixels, phantom_files, readers
 from data_pipelines.clip import Rejected
+from data_pipelines.phantom_image import simulate
 
 LOSSLESS = [RLELossless, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless]
 OPENJPH = {
@@ -209,23 +210,60 @@ def test_colour_transform_of_jpeg_2000(path, tmp_path, syntax, space):
     np.testing.assert_allclose(dicom.read(compressed).frames, rgb().astype(int), atol=2)
 
 
-def test_grey_is_the_luma_of_the_colours(path):
+def stored(frames, kind):
+    """What `write` needs to store RGB frames raw, with a palette, or as JPEG of YBR."""
+    if kind == "raw":
+        return {"frames": frames}
+    if kind == "palette":
+        colours, indices = np.unique(frames.reshape(-1, 3), axis=0, return_inverse=True)
+        table = np.zeros((256, 3), int)
+        table[: len(colours)] = colours
+        return {"frames": indices.reshape(frames.shape[:3]).astype(np.uint8),
+                "PhotometricInterpretation": "PALETTE COLOR", **lut(table.T)}  # fmt: skip
+    ycc = [simplejpeg.encode_jpeg(frame, 95, "RGB", "422") for frame in frames]
+    return {"frames": frames, "syntax": JPEGBaseline8Bit, "data": encapsulate(ycc),
+            "PhotometricInterpretation": "YBR_FULL_422"}  # fmt: skip
+
+
+KINDS = pytest.mark.parametrize("kind", ["raw", "palette", "jpeg"])
+
+
+@KINDS
+def test_grey_is_the_luma_of_the_colours(path, kind):
     """Without `colour`, once the header tells the mode; it is what `clean` would make of them."""
-    table = np.stack([np.arange(256), 255 - np.arange(256), np.arange(256) // 2])
-    ycc = [simplejpeg.encode_jpeg(frame, 95, "RGB", "422") for frame in rgb()]
-    for more, atol in (
-        ({"frames": rgb()}, 0),
-        ({"frames": grey(), "PhotometricInterpretation": "PALETTE COLOR", **lut(table)}, 0),
-        ({"frames": rgb(), "syntax": JPEGBaseline8Bit, "data": encapsulate(ycc),
-          "PhotometricInterpretation": "YBR_FULL_422"}, 2),
-    ):  # fmt: skip
-        write(path, **more, ImageType=["ORIGINAL", "PRIMARY", "", "0001"])
-        coloured = dicom.read(path).frames
-        assert coloured.shape == rgb().shape
-        luma = clean.to_grey(coloured).astype(int)
-        np.testing.assert_allclose(dicom.read(path, colour=False).frames, luma, atol=atol)
-        write(path, **more)
-        assert dicom.read(path, colour=False).frames.shape == rgb().shape
+    tinted = np.stack([grey(20) // 2 + 20, grey(20) // 2 + 10, grey(20) // 2], -1)
+    write(path, **stored(tinted, kind), ImageType=["ORIGINAL", "PRIMARY", "", "0001"])
+    coloured = dicom.read(path).frames
+    assert coloured.shape == tinted.shape
+    luma = clean.to_grey(coloured).astype(int)
+    atol = 2 if kind == "jpeg" else 0
+    np.testing.assert_allclose(dicom.read(path, colour=False).frames, luma, atol=atol)
+    write(path, **stored(tinted, kind))
+    assert dicom.read(path, colour=False).frames.shape == tinted.shape
+
+
+@KINDS
+@pytest.mark.parametrize("first", [0, 9])
+@pytest.mark.parametrize("colour", [(0, 0, 255), (255, 0, 0), (90, 90, 150)])
+def test_what_is_drawn_in_colour_is_handed_on_in_colour(path, kind, first, colour):
+    """As luma a blue line is darker than tissue, and nobody would find and cut it out."""
+    frames = np.repeat(grey(30)[..., None] // 4, 3, -1)
+    frames[first : first + dicom_pixels.EVERY, 20:22, 5:25] = colour
+    write(path, **stored(frames, kind), ImageType=["ORIGINAL", "PRIMARY", "", "0001"])
+    read = dicom.read(path, colour=False).frames
+    np.testing.assert_allclose(read[first, 20, 15], colour, atol=30 if kind == "jpeg" else 0)
+
+
+@pytest.mark.parametrize("ink", [(0, 0, 255), (255, 0, 0)])
+def test_a_coloured_trace_is_cut_out_of_a_clip_that_is_stored_grey(path, ink):
+    one = simulate("A4C", 2, size=(300, 400))
+    screen = phantom_files.screen(one, phantom_files.identity(0, 0), 0.8)
+    drawn = (screen != one.frames) & one.sector
+    frames = np.repeat(screen[..., None], 3, -1)
+    frames[drawn] = ink
+    write(path, frames, ImageType=["ORIGINAL", "PRIMARY", "", "0001"])
+    cleaned = clean.clean(dicom.read(path, colour=False), size=224, colour=False)
+    assert cleaned.ecg_removed and cleaned.mode == "b_mode" and cleaned.frames.ndim == 3
 
 
 def test_more_bytes_than_a_clip_has(path, monkeypatch):

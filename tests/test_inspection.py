@@ -3,11 +3,15 @@
 import base64
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import small_echo
+from conftest import REPO
 from PIL import Image
 
 from data_pipelines import (
@@ -16,6 +20,7 @@ from data_pipelines import (
     inspect_pieces,
     inspect_scan,
     inspect_statistics,
+    records,
     shards,
 )
 from data_pipelines.inspect_gif import playable
@@ -103,6 +108,16 @@ def test_the_sheet_shows_the_clips_and_labels_simulated_ones(data):
     assert inspect_page.PHANTOM not in real.get_suptitle()
 
 
+def put(name: str, value):
+    """A change of one feature's values."""
+
+    def edit(feature):
+        stored = getattr(feature[name], feature[name].WhichOneof("kind")).value
+        stored[:] = value if isinstance(value, list) else [value]
+
+    return small_echo.edited(edit)
+
+
 @pytest.fixture(scope="module")
 def several(tmp_path_factory):
     """A data set of two shards in train and one in val, to be spoiled."""
@@ -139,15 +154,71 @@ def test_cut_and_missing_shards_and_wrong_counts_are_named(several, tmp_path, ca
     assert any("holds 1 records, the metadata say 2" in line for line in scanned(data)[1])
 
 
-def test_a_frame_that_cannot_be_decoded_is_damage(several, tmp_path):
-    data = small_echo.copy(several, tmp_path / "d")
+@pytest.mark.parametrize("kind", records.ENCODINGS)
+@pytest.mark.parametrize("number", [0, 5, 9])
+def test_every_frame_that_cannot_be_decoded_is_damage(tmp_path, kind, number):
+    data = small_echo.write(tmp_path / "d", {"train": range(3)}, kind)
 
     def spoil(feature):
-        feature["frames"].bytes_list.value[5] = b"no picture"
+        stored = feature["frames"].bytes_list.value
+        stored[number] = stored[number][:-9]
 
     small_echo.rewrite(data, 1, small_echo.edited(spoil))
+    facts, damages = scanned(data)
     name = small_echo.shard(data).name
-    assert scanned(data)[1] == [f"{name}, record 1: damaged (not decodable)"]
+    assert damages == [f"{name}, record 1: damaged (frame {number} cannot be decoded)"]
+    assert facts["record"].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (put("masks", b"no map"), "mask 0 cannot be decoded"),
+        (put("frames", []), "0 frames, not 1 to 128"),
+        (put("clip_id", b"\xff" * 16), "clip_id is no hash of 16 hexadecimal digits"),
+        (put("patient_id", b"\xff"), "patient_id is no hash of 16 hexadecimal digits"),
+        (put("segments", 2**31 - 1), "segments is outside 1 to 4096"),
+        (put("segment", 2**31 - 1), "segment is outside 0 to 4095"),
+        (put("segment", -(2**63)), "segment is outside 0 to 4095"),
+        (put("fps", float("nan")), "fps is outside 0 to 1000"),
+        (put("times", [float("inf")] * 10), "times is outside 0 to 4096"),
+        (put("sector", b"cut"), "sector has 3 bytes, not 512"),
+        (lambda _: b"", "no feature aortic_regurgitation, "),
+        (lambda _: b"junk", "not an example of the format"),
+    ],
+)
+def test_a_record_that_makes_no_sense_is_damage_and_no_clip_to_show(
+    several, tmp_path, capsys, change, told
+):
+    data = small_echo.copy(several, tmp_path / "d")
+    small_echo.rewrite(data, 1, change)
+    facts, (damage,) = scanned(data)
+    assert damage.startswith(f"{small_echo.shard(data).name}, record 1: damaged ({told}")
+    assert inspect_statistics.statistics(facts)["records"] == 7
+    assert inspect(data, f"--out={tmp_path}", "--gif=train:1") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"echofm inspect: --gif train:1: a record of it is damaged ({told}")
+    assert not list(tmp_path.glob("*.gif"))
+
+
+def test_beside_a_record_that_tells_no_id_others_are_found_by_theirs(several, tmp_path, capsys):
+    data = small_echo.copy(several, tmp_path / "d")
+    small_echo.rewrite(data, 0, lambda _: b"junk")
+    small_echo.rewrite(data, 1, put("clip_id", b"\xff" * 16))
+    digits = f"{2:016x}"
+    assert inspect(data, f"--out={tmp_path}", f"--gif={digits}") == 0
+    assert [path.name for path in tmp_path.glob("*.gif")] == [f"clip-{digits[:6]}.gif"]
+
+
+def test_numbers_at_the_edge_of_what_may_be_are_shown(several, tmp_path, capsys):
+    data = small_echo.copy(several, tmp_path / "d")
+    small_echo.rewrite(data, 0, put("times", [0.0] * 10))
+    small_echo.rewrite(data, 1, put("fps", 1e-40))
+    small_echo.rewrite(data, 1, put("times", [0.0, *[4000.0] * 9]))
+    assert inspect(data, "--json", f"--out={tmp_path}") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["seconds"] < 5000
+    for which in ("train:0", "train:1"):
+        assert inspect(data, f"--out={tmp_path}", f"--gif={which}") == 0
 
 
 def test_a_word_that_is_no_view_is_not_repeated(several, tmp_path):
@@ -170,6 +241,48 @@ def test_broken_metadata_are_one_line(several, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert inspect(several, f"--out={tmp_path / 'file'}") == 2
     assert "choose another folder" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("echofm.json", {"records": 5}),
+        ("echofm.json", {"records": {"train": "6"}}),
+        ("echofm.json", {"size": 10**12}),
+        ("echofm.json", {"size": -1}),
+        ("echofm.json", {"encoding": ["jpeg"]}),
+        ("echofm.json", "[" * 100_000),
+        ("dataset_info.json", "[" * 100_000),
+        ("dataset_info.json", {"splits": [{"name": "\udcff", "shardLengths": ["6"]}]}),
+        ("dataset_info.json", {"splits": [{"name": "DOE", "shardLengths": ["6"]}]}),
+        ("dataset_info.json", {"splits": [{"name": "train", "shardLengths": [float("inf")]}]}),
+    ],
+)
+def test_metadata_that_make_no_sense_are_one_line(several, tmp_path, capsys, name, content):
+    data = small_echo.copy(several, tmp_path / "d")
+    path = shards.dataset_folder(data) / name
+    path.write_text(content) if isinstance(content, str) else small_echo.set_json(path, **content)
+    assert inspect(data) == 2 and inspect(data, f"--out={tmp_path}", "--gif=train:0") == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 2 and all(name in line and "damaged" in line for line in told)
+    assert inspect(data, "--privacy") == 1
+    assert "DOE" not in capsys.readouterr().out
+
+
+def test_names_that_are_no_text(several, tmp_path, capsys):
+    """Of the data set's folder, of what is written, and of a file that does not belong there."""
+    place = tmp_path / os.fsdecode(b"caf\xe9")
+    data = small_echo.copy(several, place / "d")
+    command = [sys.executable, "-m", "echofm_jax", "inspect", data, "--workers=1"]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run([*command, f"--out={place}"], capture_output=True, cwd=REPO, env=strict)
+    assert done.returncode == 0, done.stderr
+    assert inspect(data, f"--out={place}", "--gif=train:0") == 0
+    assert {path.suffix for path in place.iterdir()} == {"", ".html", ".png", ".gif"}
+    (data / os.fsdecode(b"D\xf6E")).write_text("")
+    assert inspect(data, "--privacy") == 1
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("finding")]
+    assert told == ["finding: the folder given: a file that does not belong there"]
 
 
 def test_clips_stored_twice_in_part_or_for_a_patient_in_two_splits():
@@ -197,6 +310,21 @@ def test_the_same_clip_through_another_codec_is_found():
     other = np.clip(frame, 0, 255).astype(np.uint8)
     looks.append(inspect_hash.look_hash(other, small_echo.FAN))
     assert looks[17] != looks[30] and inspect_hash.near_pairs(looks) == [(17, 30)]
+
+
+def test_pairs_are_those_that_differ_in_seven_bits_or_less_but_in_a_crowd():
+    rng = np.random.default_rng(3)
+    looks = [rng.bytes(16) for _ in range(200)]
+    for index, bits in ((20, 7), (40, 1), (60, 0), (80, 8)):
+        changed = np.unpackbits(np.frombuffer(looks[index], np.uint8))
+        changed[rng.choice(128, bits, replace=False)] ^= 1
+        looks.append(np.packbits(changed).tobytes())
+    assert inspect_hash.near_pairs(looks) == [(20, 200), (40, 201), (60, 202)]
+    # Two that share one band alone, and between them others that share it, too.
+    twin = bytes(byte ^ (place > 1 and place % 2) for place, byte in enumerate(looks[5]))
+    crowd = [looks[5][:2] + rng.bytes(14) for _ in range(inspect_hash.CROWD)]
+    assert inspect_hash.near_pairs([looks[5], *crowd[1:], twin]) == [(0, inspect_hash.CROWD)]
+    assert inspect_hash.near_pairs([looks[5], *crowd, twin]) == []
 
 
 def frames_of(gif) -> tuple[list[np.ndarray], int]:

@@ -299,7 +299,10 @@ def test_short_clip_wraps_and_slow_clip_repeats_frames(cfg, tmp_path):
 
 def test_labels_follow_the_window(cfg, tmp_path):
     phase = (np.arange(FRAMES) / 12 % 1).astype(np.float32)
-    labelled = example(1, phase=phase, view="PLAX", ejection_fraction=np.float32(55))
+    measured = np.full(len(records.MEASUREMENTS), np.nan, np.float32)
+    measured[records.MEASUREMENTS.index("lvid_d")] = 4.5
+    labelled = example(1, phase=phase, view="PLAX", ejection_fraction=np.float32(55),
+                       measurements=measured, aortic_stenosis=2)  # fmt: skip
     folder = write(tmp_path / "ds", [example(0), labelled])
     batch = by_record(
         take(dataclasses.replace(cfg, data_dir=folder, batch_size=2, labels=True), 1)[0]
@@ -310,6 +313,12 @@ def test_labels_follow_the_window(cfg, tmp_path):
     assert [records.VIEWS[v] for v in batch["view"]] == ["", "PLAX"]
     assert np.isnan(batch["ejection_fraction"][0])
     assert batch["ejection_fraction"][1] == 55
+    assert batch["measurements"].shape == (2, 8) and batch["measurements"].dtype == np.float32
+    assert np.isnan(batch["measurements"][0]).all()
+    assert np.array_equal(batch["measurements"][1], measured, equal_nan=True)
+    assert batch["aortic_stenosis"].tolist() == [-1, 2]
+    assert batch["aortic_regurgitation"].tolist() == [-1, -1]
+    assert batch["aortic_stenosis"].dtype == np.int32
     assert batch["phase"].dtype == batch["ejection_fraction"].dtype == np.float32
 
 

@@ -288,6 +288,21 @@ def test_known_names_are_found_in_every_form(form):
     assert search.among_pixels(hidden) == {f"a known name ({form})"}
 
 
+@pytest.mark.parametrize("number", ["416", "7734512", "00000416", "7734512" * 700])
+def test_what_a_short_number_is_in_binary_is_not_looked_for(number):
+    """For pixels hold it by chance: one dim pixel or three before the black around the sector."""
+    search = Search([number])
+    pixels = int(number[-7:]).to_bytes(8, "little")
+    assert not search.among_pixels(bytes(9) + pixels) and not search.in_text(b"an answer" + pixels)
+    assert search.in_text(number.encode()) == {"a known name (plain)"}
+
+
+def test_a_mark_before_the_first_name_is_no_part_of_it(tmp_path):
+    file = tmp_path / "known.txt"
+    file.write_text("DOE\nJANE\n", encoding="utf-8-sig")
+    assert read_known(file) == ["DOE", "JANE"]
+
+
 def test_known_names_in_texts_pixels_and_hashes(data, tmp_path):
     file = tmp_path / "known.txt"
     file.write_text("DOE^JANE Q\n2023-08-17\n\nBo\n", encoding="utf-8")
@@ -360,3 +375,7 @@ def test_wrong_options_are_one_line(clean, tmp_path, capsys):
                    f"--salt_file={tmp_path / 'none'}"):  # fmt: skip
         assert cli.main(["inspect", "--privacy", str(clean["jpeg"]), option]) == 2
         assert option.split("=")[0] in capsys.readouterr().err
+    for option in (f"--out={tmp_path / 'out'}", "--gif=train:0"):
+        assert cli.main(["inspect", "--privacy", str(clean["jpeg"]), option]) == 2
+        assert "--privacy writes no files" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

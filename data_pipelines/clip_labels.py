@@ -1,0 +1,29 @@
+"""What a record knows of a window besides its pixels: arrays of fixed shapes, to be batched."""
+
+import numpy as np
+
+from data_pipelines import records
+from data_pipelines.clip_source import Record
+
+
+def clip_labels(record: Record, frame_index: np.ndarray) -> dict[str, np.ndarray]:
+    """Labels of the window of a record's frames `frame_index` [T] int32.
+
+    Of the window: `frame_index` itself and `phase` [T] float32, in [0, 1), 0 = end-diastole. Of its
+    clip: `view` int32, index in `records.VIEWS`; `ejection_fraction` float32, percent;
+    `measurements` [m] float32, in the order and the units of `records.MEASUREMENTS`;
+    `aortic_stenosis` and `aortic_regurgitation` int32, index in `records.GRADES`.
+
+    Unknown is NaN of a float, view 0, grade -1.
+    """
+    phase = record.floats("phase")
+    unknown = np.full(len(frame_index), np.nan, np.float32)
+    return {
+        "frame_index": frame_index,
+        "phase": phase[frame_index] if len(phase) else unknown,
+        "view": np.int32(records.VIEWS.index(record.bytes_list("view")[0].decode())),
+        "ejection_fraction": record.floats("ejection_fraction")[0],
+        "measurements": record.floats("measurements"),
+        "aortic_stenosis": record.integers("aortic_stenosis")[0],
+        "aortic_regurgitation": record.integers("aortic_regurgitation")[0],
+    }
