@@ -155,7 +155,7 @@ class Exchange:
             if split is not None:
                 # The TPU scatters rows; of a gradient that lies transposed it would sum the whole.
                 g = with_layout_constraint(g, Layout(major_to_minor=tuple(range(g.ndim))))
-                for groups in self.steps():
+                for groups in self.steps("fsdp"):
                     g = jax.lax.psum_scatter(
                         g, "fsdp", scatter_dimension=split, axis_index_groups=groups, tiled=True
                     )
@@ -170,15 +170,16 @@ class Exchange:
         use.defvjp(lambda x: (use(x), None), lambda _, g: (over_tensor(reduce, spec)(g),))
         return use(x)
 
-    def steps(self) -> list[list[list[int]] | None]:
-        """Groups of `fsdp` among which a gradient is scattered, one step after the other.
+    def steps(self, axis: str) -> list[list[list[int]] | None]:
+        """Groups of an axis among which a sum is scattered, one step after the other.
 
-        Among all chips of a square or a torus at once, the TPU's compiler would sum the whole
-        gradient on each; first among every n-th and then among n neighbours, it scatters.
+        Among all chips of a square or a torus at once, the TPU's compiler would sum whole gradients
+        on each; first among every n-th and then among n neighbours, it scatters, and gathers. Among
+        a few chips in each of several slices it is the other way round.
         """
-        count = self.mesh.shape["fsdp"]
+        count, slices = self.mesh.shape[axis], self.mesh.shape["slice"]
         near = max(n for n in range(1, math.isqrt(count) + 1) if count % n == 0)
-        if near == 1 or count < self.mesh.size:
+        if near == 1 or count * slices < self.mesh.size or (slices > 1 and count < 32):
             return [None]
         places = np.arange(count).reshape(-1, near)
         return [places.T.tolist(), places.tolist()]
@@ -194,9 +195,13 @@ class Exchange:
         if self.mesh.shape["slice"] == 1 or g.size < share:
             return jax.lax.psum(g, axes)
         rows = jnp.pad(g.reshape(-1), (0, -g.size % share)).reshape(-1, LANES)
-        own = jax.lax.psum_scatter(rows, within, tiled=True)
-        whole = jax.lax.all_gather(jax.lax.psum(own, "slice"), within, tiled=True)
-        return whole.reshape(-1)[: g.size].reshape(g.shape)
+        steps = [(axis, groups) for axis in within for groups in self.steps(axis)]
+        for axis, groups in steps:
+            rows = jax.lax.psum_scatter(rows, axis, axis_index_groups=groups, tiled=True)
+        rows = jax.lax.psum(rows, "slice")
+        for axis, groups in reversed(steps):
+            rows = jax.lax.all_gather(rows, axis, axis_index_groups=groups, tiled=True)
+        return rows.reshape(-1)[: g.size].reshape(g.shape)
 
     def sum_once(self, path: tuple, g: jax.Array) -> jax.Array:
         """An accumulated gradient, summed over the devices that `at_use` left out."""
