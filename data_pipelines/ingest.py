@@ -96,13 +96,15 @@ def ingest(args: argparse.Namespace) -> dict:
 
     check(args)
     shares = split.parse_shares(args.split)
+    report = args.report or beside(args.data_dir, "report.csv")
+    ingest_report.require_own("--report", report, ingest_report.COLUMNS)
+    review = beside(args.data_dir, "review.csv") if args.review else None
+    if review:
+        ingest_report.require_own("--review", review, ingest_report.REVIEW_COLUMNS)
     found = source.find(args)
     salt_file = args.salt_file or deidentify.default_salt_file()
-    report = args.report or beside(args.data_dir, "report.csv")
-    ingest_report.require_own(report)
     check_places(args.data_dir, found.root, {"--salt_file": salt_file, "--report": report})
     salt = deidentify.read_salt(salt_file)
-    review = beside(args.data_dir, "review.csv") if args.review else None
     try:
         with journal.open_journal(
             args.data_dir, settings(args, salt, shares, found.root), overwrite=args.overwrite

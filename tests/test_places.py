@@ -1,5 +1,7 @@
 """Where a data set goes and what must not lie in it, as the command's users see it."""
 
+import os
+
 import pytest
 from test_ingest import ingest, refused, report, save_npy
 
@@ -38,6 +40,41 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path, monkeypatch, caps
     for _ in range(2):
         assert ingest(tmp_path / "in", tmp_path / "data", "--report=~/own.csv") == 0
     assert (tmp_path / "own.csv").read_text().startswith("file,status")
+
+
+@pytest.mark.parametrize("held", ["file,notes\n", "file,status\n", "file\n", "file,detail,x\n"])
+def test_a_table_of_other_columns_is_not_replaced(tmp_path, capsys, held):
+    save_npy(tmp_path / "in" / "a.npy")
+    for name, options in {
+        "own.csv": [f"--report={tmp_path / 'own.csv'}"], "data-report.csv": [],
+        "data-review.csv": ["--review"],
+    }.items():  # fmt: skip
+        (tmp_path / name).write_text(held)
+        line = refused(capsys, tmp_path / "in", tmp_path / "data", *options)
+        assert f"{tmp_path / name}: another file lies there" in line
+        assert (tmp_path / name).read_text() == held
+        (tmp_path / name).unlink()
+    assert {p.name for p in tmp_path.iterdir()} == {"in"}
+
+
+def test_a_report_cannot_replace_a_folder_or_a_device(tmp_path, capsys):
+    save_npy(tmp_path / "in" / "a.npy")
+    os.mkfifo(tmp_path / "pipe")
+    for path, said in {tmp_path / "in": "is a folder", tmp_path / "pipe": "or a device",
+                       tmp_path / "in" / "a.npy" / "x": "Not a directory"}.items():  # fmt: skip
+        line = refused(capsys, tmp_path / "in", tmp_path / "data", f"--report={path}")
+        assert f"--report {path}: " in line and said in line
+    (tmp_path / "data-review.csv").mkdir()
+    line = refused(capsys, tmp_path / "in", tmp_path / "data", "--review")
+    assert "--review" in line and "is a folder" in line
+    assert not (tmp_path / "data-ingest").exists()  # so that other settings are free
+
+
+def test_the_tables_of_an_earlier_run_are_replaced(tmp_path):
+    save_npy(tmp_path / "in" / "a.npy")
+    for _ in range(2):
+        assert ingest(tmp_path / "in", tmp_path / "data", "--review") == 0
+    assert (tmp_path / "data-review.csv").read_text() == "file,detail\n"
 
 
 @pytest.mark.parametrize(("name", "below"), [(".", ""), ("..", "below")])
