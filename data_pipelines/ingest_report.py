@@ -20,7 +20,7 @@ CHANGED = "the data set holds the file as it was: --overwrite takes it anew"
 LEFT_OUT = "left out by Beam, done afterwards"
 
 
-def require_own(option: str, path: Path, columns: Sequence[str]) -> None:
+def require_own(what: str, path: Path, columns: Sequence[str]) -> None:
     """Raises InputError if something lies there that is no table of these columns.
 
     A file would be lost, and a folder be found out when all the work is done.
@@ -28,15 +28,15 @@ def require_own(option: str, path: Path, columns: Sequence[str]) -> None:
     header = ",".join(columns).encode()
     try:
         if path.exists() and not path.is_file():
-            raise InputError(f"{option} {path}: is a folder or a device: give the name of a file")
+            raise InputError(f"{what} {path}: is a folder or a device: give the name of a file")
         with path.open("rb") as file:
             line = file.readline(len(header) + 2)  # longer ones are others
     except FileNotFoundError:
         return
     except OSError as error:
-        raise InputError(f"{option} {path}: {error.strerror}: give another place") from None
+        raise InputError(f"{what} {path}: {error.strerror}: give another place") from None
     if line and line.rstrip(b"\r\n") != header:
-        raise InputError(f"{option} {path}: another file lies there: move it, or give another name")
+        raise InputError(f"{what} {path}: another file lies there: move it, or give another name")
 
 
 def write_report(

@@ -104,7 +104,7 @@ def test_a_report_cannot_replace_a_folder_or_a_device(tmp_path, capsys):
         assert f"--report {path}: " in line and said in line
     (tmp_path / "data-review.csv").mkdir()
     line = refused(capsys, tmp_path / "in", tmp_path / "data", "--review")
-    assert "--review" in line and "is a folder" in line
+    assert "review" in line and "is a folder" in line
     assert not (tmp_path / "data-ingest").exists()  # so that other settings are free
 
 
