@@ -6,6 +6,7 @@ A metric that a run does not have is missing, never zero. Runs of different data
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,7 +69,9 @@ def notes_on(runs: Sequence["Run"]) -> list[str]:
     notes = [f"{len(done)} of {len(runs)} runs are evaluated, on {done[0].config.data.dir}"]
     if simulated(done[0].config.data.dir):
         notes.append("phantom: the clips are simulated, no patient is in them")
-    notes += [f"{run.setting}, seed {run.seed}: {run.state}" for run in runs if run.state != "done"]
+    for state, count in Counter(run.state for run in runs if run.state != "done").items():
+        first = next(f"{run.setting}, seed {run.seed}" for run in runs if run.state == state)
+        notes.append(f"{first}{f' and {count - 1} more' if count > 1 else ''}: {state}")
     looks = sorted({run.looked_at for run in done})
     if len(looks) > 1:
         notes.append(f"not all were evaluated on the same clips: {'; '.join(looks)}")

@@ -27,7 +27,7 @@ RC = {
     "ytick.color": INK, "axes.facecolor": "none", "figure.facecolor": "none",
     "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
     "axes.titlesize": 10.5, "font.size": 9.5, "grid.color": "#888888", "grid.alpha": 0.25,
-    "axes.grid": True, "svg.hashsalt": "echofm",
+    "axes.grid": True, "svg.hashsalt": "echofm", "svg.fonttype": "none",
 }  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def loss_curves(rows: Sequence[Row]) -> "Figure | None":
     ]
     if not names:
         return None
-    figure, axes = panels(len(names), 2.6)
+    figure, axes = panels(len(names), 2.4, columns=2)
     for axis, name in zip(axes, names, strict=True):
         for i, (setting, runs) in enumerate(logged.items()):
             by_step = defaultdict(list)
@@ -189,17 +189,17 @@ def titled(metric: Metric) -> str:
 
 
 def axis_label(metric: Metric) -> str:
-    """The unit, or the name of what has none."""
-    return metric.unit or metric.label
+    """The unit of an axis; its title says of what."""
+    return metric.unit or "no unit"
 
 
-def panels(count: int, height: float, **options) -> tuple["Figure", list["Axes"]]:
-    """A figure of its own, outside pyplot, with `count` panels, three a row."""
+def panels(count: int, height: float, columns: int = 3, **options) -> tuple["Figure", list["Axes"]]:
+    """A figure of its own, outside pyplot, with `count` panels, at most so many a row."""
     from matplotlib.figure import Figure
 
-    columns = min(3, count)
+    width, columns = 11.7 * min(columns, count) / columns + 0.6, min(columns, count)
     lines = -(-count // columns)
-    figure = Figure(figsize=(3.9 * columns + 0.6, height * lines + 0.7), layout="constrained")
+    figure = Figure(figsize=(width, height * lines + 0.7), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False, **options).ravel()
     for axis in axes[count:]:
         axis.remove()
@@ -223,7 +223,10 @@ def png(figure: "Figure") -> bytes:
 
 def svg(figure: "Figure") -> str:
     """For a page: no background, and text in the colour of the page's."""
-    data = io.StringIO()
-    figure.savefig(data, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    from matplotlib import rc_context
+
+    data, nothing = io.StringIO(), {"Date": None, "Creator": None}
+    with rc_context(RC):
+        figure.savefig(data, format="svg", transparent=True, metadata=nothing)
     text = data.getvalue()
     return text[text.index("<svg") :].replace(INK, "currentColor")

@@ -14,7 +14,8 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 86em; 
 .wide { overflow-x: auto } table { border-collapse: collapse; margin: 1em 0; font-size: 14px }
 td, th { padding: .35em .8em; text-align: left; border-bottom: 1px solid var(--line);
   vertical-align: top; white-space: nowrap }
-th { font-weight: 600; white-space: normal; vertical-align: bottom } thead small { font-weight: 400 }
+th { font-weight: 600; white-space: normal; vertical-align: bottom }
+thead small { font-weight: 400 }
 td.n { text-align: right; font-variant-numeric: tabular-nums }
 td.best { background: var(--best); font-weight: 600 }
 tbody th { position: sticky; left: 0; background: var(--page); white-space: nowrap }
@@ -73,9 +74,8 @@ def as_html(
 
 def inline(name: str, picture: str) -> str:
     """An SVG as part of the page; its ids must not meet those of another."""
-    for mark in ('id="', "#"):
-        picture = picture.replace(mark, f"{mark}{name}-") if mark == 'id="' else picture
-    picture = picture.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
+    for mark in (' id="', 'href="#', "url(#"):
+        picture = picture.replace(mark, f"{mark}{name}-")
     return picture
 
 
@@ -96,28 +96,17 @@ def legend(baseline: str | None) -> str:
 
 def table(rows: Sequence[Row], metrics: Sequence[Metric], baseline: str | None) -> str:
     """Settings × metrics."""
-    arrows = {
-        1: "<br><small>more is better</small>",
-        -1: "<br><small>less is better</small>",
-        0: "",
-    }
+    aims = {1: "more is better", -1: "less is better", 0: ""}
     head = "".join(
-        f"<th>{html.escape(m.label)}{f'<br><small>{html.escape(m.unit)}</small>' if m.unit else ''}"
-        f"{arrows[m.better]}</th>"
-        for m in metrics
+        f"<th>{html.escape(m.label)}{small(m.unit)}{small(aims[m.better])}</th>" for m in metrics
     )
     body = ""
     for row in rows:
+        name = html.escape(row.setting) + small("baseline" * (row.setting == baseline))
         runs = f"{row.done} of {len(row.runs)}" if row.done < len(row.runs) else f"{row.done}"
-        mark = "<br><small>baseline</small>" if row.setting == baseline else ""
         cells = "".join(cell(row, metric) for metric in metrics)
-        body += (
-            f'<tr><th>{html.escape(row.setting)}{mark}</th><td class="n">{runs}</td>{cells}</tr>'
-        )
-    return (
-        f'<div class="wide"><table><thead><tr><th>setting</th><th>runs</th>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+        body += f'<tr><th>{name}</th><td class="n">{runs}</td>{cells}</tr>'
+    return wide(f"<th>setting</th><th>runs</th>{head}", body)
 
 
 def cell(row: Row, metric: Metric) -> str:
@@ -128,7 +117,7 @@ def cell(row: Row, metric: Metric) -> str:
     of = f" <small>({value.n} of {len(row.runs)})</small>" if value.n < len(row.runs) else ""
     second = ""
     if change and change.n:
-        second = f"<br><small>{signed(change)}{' *' * differs(change)}</small>"
+        second = small(signed(change) + " *" * differs(change))
     best = " best" * (metric.name in row.best)
     return f'<td class="n{best}">{value}{of}{second}</td>'
 
@@ -142,5 +131,16 @@ def runs_table(rows: Sequence[Row]) -> str:
         for row in rows
         for run in row.runs
     )
-    head = "<th>setting</th><th>seed</th><th>state</th><th>evaluated on</th><th>folder</th>"
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    heads = ("setting", "seed", "state", "evaluated on", "folder")
+    return wide("".join(f"<th>{head}</th>" for head in heads), body)
+
+
+def wide(head: str, body: str) -> str:
+    """A table that scrolls by itself where the window is narrow."""
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide">{table}</div>'
+
+
+def small(text: str) -> str:
+    """One more line, of small print, or nothing."""
+    return f"<br><small>{html.escape(text)}</small>" if text else ""

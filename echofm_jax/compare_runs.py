@@ -1,4 +1,4 @@
-"""Runs to compare, from sweeps and from single workdirs: their settings, seeds, metrics and cost."""
+"""Runs to compare, of sweeps and of single workdirs: setting, seed, metrics and cost of each."""
 
 import dataclasses
 import functools

@@ -174,7 +174,8 @@ def as_text(rows: Sequence[Row], metrics: Sequence[Metric], baseline: str | None
         for row in rows:
             value = row.values[metric.name]
             of = f"{value.n} of {len(row.runs)}" if value.n < len(row.runs) else f"{value.n}"
-            line = f"  {row.setting:{width}s}  {value!s:20s} {'best' * (metric.name in row.best):5s}n={of}"
+            best = "best" * (metric.name in row.best)
+            line = f"  {row.setting:{width}s}  {value!s:20s} {best:5s}n={of}"
             if (change := row.differences.get(metric.name)) and change.n:
                 line = f"{line:{width + 42}s}{signed(change)}{' *' * differs(change)}"
             lines.append(line.rstrip())
