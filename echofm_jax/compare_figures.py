@@ -4,6 +4,7 @@ Drawn once without background, in colours that a light page and a dark one both 
 """
 
 import io
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -27,7 +28,8 @@ RC = {
     "ytick.color": INK, "axes.facecolor": "none", "figure.facecolor": "none",
     "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
     "axes.titlesize": 10.5, "font.size": 9.5, "grid.color": "#888888", "grid.alpha": 0.25,
-    "axes.grid": True, "svg.hashsalt": "echofm", "svg.fonttype": "none",
+    "axes.grid": True, "font.sans-serif": ["DejaVu Sans"], "svg.hashsalt": "echofm",
+    "svg.fonttype": "none",
 }  # fmt: skip
 
 
@@ -53,9 +55,10 @@ def every_setting(rows: Sequence[Row], metrics: Sequence[Metric]) -> "Figure":
         for y, row in enumerate(rows):
             seeds = [run.metrics[metric.name] for run in row.runs if metric.name in run.metrics]
             colour = COLOURS[0]
-            axis.plot(seeds, [y] * len(seeds), "o", color=colour, alpha=0.45, ms=4, mew=0)
+            axis.plot(seeds, [y + 0.25] * len(seeds), "o", color=colour, alpha=0.6, ms=4, mew=0)
             bar(axis, row.values[metric.name], y, colour, best=metric.name in row.best)
-        axis.set(title=titled(metric), xlabel=axis_label(metric), ylim=(len(rows) - 0.5, -0.5))
+        axis.set(title=titled(metric), xlabel=axis_label(metric), ylim=(len(rows) - 0.3, -0.5))
+        axis.set_xlim(span(rows, metric.name))
         axis.set_yticks(range(len(rows)), [row.setting for row in rows])
     figure.suptitle("Every setting: seeds (dots), mean and 95 % interval; filled: best mean")
     return figure
@@ -94,6 +97,7 @@ def against_field(
     if not metrics:
         return None
     values = [value for points in lines.values() for value, _ in points]
+    rows = [row for points in lines.values() for _, row in points]
     numeric = all(type(value) in (int, float) for value in values)
     ticks = sorted(set(values)) if numeric else list(dict.fromkeys(map(str, values)))
     figure, axes = panels(len(metrics), 2.6)
@@ -114,6 +118,7 @@ def against_field(
                 color=COLOURS[i % len(COLOURS)], label=name,
             )  # fmt: skip
         axis.set(title=titled(metric), xlabel=field, ylabel=axis_label(metric))
+        axis.set_ylim(span(rows, metric.name))
         if numeric:
             axis.set_xticks(ticks if len(ticks) < 8 else axis.get_xticks())
         else:
@@ -178,9 +183,19 @@ def against_cost(
                 color=COLOURS[i % len(COLOURS)], label=row.setting,
             )  # fmt: skip
         axis.set(title=titled(metric), xlabel=label, ylabel=axis_label(metric))
+        axis.set(xlim=span(rows, cost), ylim=span(rows, metric.name))
     legend(figure, next(axis for axis in axes if axis.get_legend_handles_labels()[0]))
     figure.suptitle("What it costs and what it brings: means and 95 % intervals over seeds")
     return figure
+
+
+def span(rows: Sequence[Row], metric: str) -> tuple[float, float] | None:
+    """What an axis shows: all seeds and some room. Intervals of two seeds would drown them."""
+    seeds = [run.metrics[metric] for row in rows for run in row.runs if metric in run.metrics]
+    if not seeds or min(seeds) == max(seeds):
+        return None
+    room = 0.35 * (max(seeds) - min(seeds))
+    return min(seeds) - room, max(seeds) + room
 
 
 def titled(metric: Metric) -> str:
@@ -228,5 +243,5 @@ def svg(figure: "Figure") -> str:
     data, nothing = io.StringIO(), {"Date": None, "Creator": None}
     with rc_context(RC):
         figure.savefig(data, format="svg", transparent=True, metadata=nothing)
-    text = data.getvalue()
-    return text[text.index("<svg") :].replace(INK, "currentColor")
+    text = data.getvalue().replace(INK, "currentColor").replace("'DejaVu Sans'", "sans-serif")
+    return re.sub(r"(\.\d\d)\d+", r"\1", text[text.index("<svg") :])  # a hundredth of a point

@@ -18,7 +18,8 @@ th { font-weight: 600; white-space: normal; vertical-align: bottom }
 thead small { font-weight: 400 }
 td.n { text-align: right; font-variant-numeric: tabular-nums }
 td.best { background: var(--best); font-weight: 600 }
-tbody th { position: sticky; left: 0; background: var(--page); white-space: nowrap }
+tbody th { position: sticky; left: 0; background: var(--page); white-space: nowrap;
+  vertical-align: top }
 small, .faint { color: var(--faint) } .note { background: var(--note); padding: .5em 1em }
 figure { margin: 1.5em 0 } svg { max-width: 100%; height: auto } code { font-size: 13px }"""
 TITLES = {

@@ -131,7 +131,8 @@ def parameters(arch: Architecture) -> int:
 
     from echofm_jax.model import init_params
 
-    shapes = jax.eval_shape(functools.partial(init_params, arch), jax.random.key(0))
+    # The key is made inside, so that no device is asked for.
+    shapes = jax.eval_shape(lambda: init_params(arch, jax.random.key(0)))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 

@@ -47,7 +47,14 @@ class Estimate(NamedTuple):
     def __str__(self) -> str:
         if not self.n:
             return "missing"
-        return f"{self.mean:.4g}" + (f" ± {self.half:.2g}" if np.isfinite(self.half) else "")
+        return number(self.mean, 4) + (
+            f" ± {number(self.half, 2)}" if np.isfinite(self.half) else ""
+        )
+
+
+def number(value: float, digits: int) -> str:
+    """A number to so many digits, but all of those before the point."""
+    return f"{value:.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,20 +78,22 @@ def estimate(values: Sequence[float]) -> Estimate:
     n = len(values)
     if n < 2:
         return Estimate(float(values[0]) if n else float("nan"), float("nan"), n)
-    half = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
-    return Estimate(float(np.mean(values)), float(half), n)
+    mean, spread = np.mean(values), np.std(values, ddof=1)
+    if spread < 1e-9 * np.abs(values).max():  # rounding
+        spread = 0.0
+    return Estimate(float(mean), float(stats.t.ppf(0.975, n - 1) * spread / np.sqrt(n)), n)
 
 
 def metrics_of(runs: Sequence[Run]) -> list[Metric]:
-    """The metrics that at least one run has, those of `echofm evaluate` first, cost last."""
+    """The metrics that at least one run has: those that can be better first, then cost."""
     there = {name for run in runs for name in run.metrics}
-    order = [*SHOWN, *sorted(there - SHOWN.keys() - COST.keys()), *COST]
+    order = [*SHOWN, *sorted(there - SHOWN.keys() - COST.keys())]
     same_loss = not any(field.startswith("objective.") for field in differing(runs))
     made = []
-    for name in [name for name in order if name in there]:
+    for name in [name for name in (*order, *COST) if name in there]:
         label, unit, *_ = (COST | SHOWN).get(name, (name.replace("_", " "), ""))
         made.append(Metric(name, label.strip(), unit, direction(name, same_loss)))
-    return made
+    return sorted(made, key=lambda m: (not m.better, m.name in COST))
 
 
 def direction(name: str, same_loss: bool) -> int:
@@ -158,8 +167,8 @@ def is_best(setting: str, metric: Metric, values: Mapping[str, Mapping[str, Esti
 
 
 def differs(difference: Estimate) -> bool:
-    """Whether an interval of a difference leaves out zero."""
-    return bool(abs(difference.mean) > difference.half)
+    """Whether an interval of a difference leaves out zero; seeds that all agree give none."""
+    return bool(abs(difference.mean) > difference.half > 0)
 
 
 def as_text(rows: Sequence[Row], metrics: Sequence[Metric], baseline: str | None) -> str:

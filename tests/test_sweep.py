@@ -94,9 +94,8 @@ def test_a_failing_cell_is_shown_and_stops_nothing(swept):
     assert "wide/seed=0: FAILED: train ended with status 2: echofm train:" in line
     assert "mesh.fsdp" in line
     assert "1 of 2 cells done, 1 failed" in out.splitlines()[-1]
-    assert progress(cell.parents[1] / "wide" / "seed=0") in f"failed: {line}".replace(
-        line, line.partition("FAILED: ")[2]
-    )
+    why = line.partition("FAILED: ")[2]
+    assert progress(cell.parents[1] / "wide" / "seed=0") == f"failed: {why}"
 
 
 def test_started_again_it_does_only_what_is_missing(swept, capfd):
@@ -105,6 +104,25 @@ def test_started_again_it_does_only_what_is_missing(swept, capfd):
     assert cli.run("sweep", [str(arguments[0]), *arguments[1:], "--cell=0"]) == 0
     assert "sound/seed=0: done already" in capfd.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in cell.rglob("*")} == before
+
+
+def test_a_report_shows_what_is_there_and_what_is_not(swept, capsys):
+    _, cell, _ = swept
+    workdir = cell.parents[1]
+    assert cli.run("report", [str(workdir)]) == 0
+    shown = capsys.readouterr().out
+    assert "1 of 2 runs are evaluated" in shown and "the clips are simulated" in shown
+    assert "wide, seed 0: failed: train ended with status 2" in shown
+    found = evaluation(cell)
+    assert f"{found['psnr']:.4g}" in shown and "missing" in shown
+    page = (workdir / "report" / "report.html").read_text()
+    assert "failed: train ended with status 2" in page and "simulated" in page
+    (line,) = [
+        line
+        for line in (workdir / "report" / "table.csv").read_text().splitlines()
+        if line.startswith("sound,psnr,")
+    ]
+    assert float(line.split(",")[5]) == found["psnr"]
 
 
 def test_a_run_killed_between_its_last_save_and_its_last_word_is_done(swept, tmp_path):
@@ -124,11 +142,3 @@ def test_cells_made_from_another_config_are_refused(swept, tmp_path, capsys):
     error = capsys.readouterr().err
     assert f"{cell} was made with another config (optim.blr: 0.032 → 0.5)" in error
     assert error.count("\n") == 1
-
-
-def test_the_line_for_slurm_names_what_is_missing_and_runs_a_cell(swept, tmp_path, capsys):
-    arguments, cell, _ = swept
-    inside = REPO / "configs" / "sweeps" / "masking.py"
-    line = ["--workdir=gs://b/m", "--config.data.dir=gs://b/d", "--launch=slurm", "--jobs=4"]
-    assert cli.run("sweep", [str(inside.relative_to(REPO)), *line, "--", "--gpus-per-node=2"]) == 0
-    assert capsys.readouterr().out == ""
