@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#3b8ed0", "#e07b39", "#3fa66b", "#c65b9b", "#9a7bd1", "#b0912e", "#4fa3a3", "#d35f5f")
 DASHES = ("-", "--", ":", "-.")
+DECIMALS = re.compile(r"(\.\d\d)\d+")
 INK = "#1c1d1e"  # a colour that nothing else has: a page puts its text's colour there
 RC = {
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK, "xtick.color": INK,
@@ -167,7 +168,7 @@ def loss_curves(rows: Sequence[Row]) -> "Figure | None":
 def against_cost(
     rows: Sequence[Row], metrics: Sequence[Metric], cost: str, label: str
 ) -> "Figure | None":
-    """A panel for each metric: its mean and interval against what a setting costs."""
+    """A panel for each metric: its mean and interval against what a setting costs on average."""
     known = [row for row in rows if row.values.get(cost, estimate([])).n]
     if not metrics or len({row.values[cost].mean for row in known}) < 2:
         return None
@@ -178,14 +179,15 @@ def against_cost(
                 continue
             x, y = row.values[cost], row.values[metric.name]
             axis.errorbar(
-                x.mean, y.mean, xerr=np.nan_to_num(x.half), yerr=np.nan_to_num(y.half),
+                x.mean, y.mean, yerr=np.nan_to_num(y.half),
                 fmt="os^vDPX"[i // len(COLOURS) % 7], ms=5, capsize=2, lw=1.1,
                 color=COLOURS[i % len(COLOURS)], label=row.setting,
             )  # fmt: skip
         axis.set(title=titled(metric), xlabel=label, ylabel=axis_label(metric))
-        axis.set(xlim=span(rows, cost), ylim=span(rows, metric.name))
+        axis.set_ylim(span(rows, metric.name))
+        axis.locator_params(axis="x", nbins=4)
     legend(figure, next(axis for axis in axes if axis.get_legend_handles_labels()[0]))
-    figure.suptitle("What it costs and what it brings: means and 95 % intervals over seeds")
+    figure.suptitle("What it costs and what it brings: means over seeds, intervals of the metric")
     return figure
 
 
@@ -244,4 +246,5 @@ def svg(figure: "Figure") -> str:
     with rc_context(RC):
         figure.savefig(data, format="svg", transparent=True, metadata=nothing)
     text = data.getvalue().replace(INK, "currentColor").replace("'DejaVu Sans'", "sans-serif")
-    return re.sub(r"(\.\d\d)\d+", r"\1", text[text.index("<svg") :])  # a hundredth of a point
+    # Places to a hundredth of a point are enough; what stands between tags is for people.
+    return re.sub(r"<[^>]+>", lambda tag: DECIMALS.sub(r"\1", tag[0]), text[text.index("<svg") :])

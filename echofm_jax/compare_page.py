@@ -58,7 +58,7 @@ def as_html(
     if references:
         parts.append(
             "<h2>For comparison</h2><p>What raw pixels, random weights and chance give on the "
-            "same clips: no training has a part in it.</p>" + table(rows, references, None)
+            "same clips: no training has a part in it.</p>" + table(rows, references, baseline)
         )
     parts += ["<h2>Runs</h2>", runs_table(rows)]
     return f"""<!doctype html>
@@ -117,7 +117,7 @@ def cell(row: Row, metric: Metric) -> str:
         return '<td class="n faint">missing</td>'
     of = f" <small>({value.n} of {len(row.runs)})</small>" if value.n < len(row.runs) else ""
     second = ""
-    if change and change.n:
+    if change and change.n and not metric.name.endswith(REFERENCES):
         second = small(signed(change) + " *" * differs(change))
     best = " best" * (metric.name in row.best)
     return f'<td class="n{best}">{value}{of}{second}</td>'

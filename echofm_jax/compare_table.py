@@ -89,10 +89,14 @@ def metrics_of(runs: Sequence[Run]) -> list[Metric]:
     there = {name for run in runs for name in run.metrics}
     order = [*SHOWN, *sorted(there - SHOWN.keys() - COST.keys())]
     same_loss = not any(field.startswith("objective.") for field in differing(runs))
+    labels, whole = {}, ""
+    for name, (label, unit, *_) in (SHOWN | COST).items():
+        whole = label if not label.startswith(" ") else whole
+        labels[name] = (label if label == whole else f"{whole}: {label.strip()}", unit)
     made = []
     for name in [name for name in (*order, *COST) if name in there]:
-        label, unit, *_ = (COST | SHOWN).get(name, (name.replace("_", " "), ""))
-        made.append(Metric(name, label.strip(), unit, direction(name, same_loss)))
+        label, unit = labels.get(name, (name.replace("_", " "), ""))
+        made.append(Metric(name, label, unit, direction(name, same_loss)))
     return sorted(made, key=lambda m: (not m.better, m.name in COST))
 
 

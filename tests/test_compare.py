@@ -14,6 +14,7 @@ from scipy import stats
 
 from echofm_jax import cli
 from echofm_jax import config as configs
+from echofm_jax.compare_figures import panels, svg
 from echofm_jax.compare_runs import parameters
 from echofm_jax.model import init_params
 
@@ -150,6 +151,21 @@ def test_the_page_opens_offline_in_light_and_dark(runs, tmp_path, capsys):
     assert len(page.ids) == len(set(page.ids))
     for label in ("cross-beat phase error ↓", "% of a cycle", "objective.triplet_margin", "step"):
         assert f">{label}</text>" in text
+
+
+def test_a_figure_keeps_every_digit_that_is_read():
+    figure, (axis,) = panels(1, 2.0)
+    axis.set_title("0.0012345")
+    assert ">0.0012345</text>" in svg(figure)
+
+
+def test_what_needs_no_training_says_what_it_is_to_be_compared_with(runs, tmp_path, capsys):
+    path = runs[0] / "evaluation.json"
+    found = json.loads(path.read_text()) | {"cross_beat_error_chance": 24.1}
+    path.write_text(json.dumps(found))
+    assert "chance" not in report(capsys, *runs)
+    page = (runs[0] / "report" / "report.html").read_text()
+    assert "<th>cross-beat phase error: chance<br><small>% of a cycle</small></th>" in page
 
 
 def test_only_what_can_be_compared_has_a_best(runs, tmp_path, capsys):
