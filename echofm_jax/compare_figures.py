@@ -120,13 +120,13 @@ def against_field(
             )  # fmt: skip
         axis.set(title=titled(metric), xlabel=field, ylabel=axis_label(metric))
         axis.set_ylim(span(rows, metric.name))
-        if numeric:
-            axis.set_xticks(ticks if len(ticks) < 8 else axis.get_xticks())
-        else:
+        if numeric and len(ticks) < 8:
+            axis.set_xticks(ticks)
+        if not numeric:
             axis.set_xticks(range(len(ticks)), ticks)
             axis.set_xlim(-0.5, len(ticks) - 0.5)
     if len(lines) > 1:
-        legend(figure, axes[0])
+        legend(figure, axes)
     figure.suptitle(f"Against {field}: mean and 95 % interval over seeds")
     return figure
 
@@ -160,7 +160,7 @@ def loss_curves(rows: Sequence[Row]) -> "Figure | None":
         axis.set(
             title=f"{title}{', held out' * name.startswith('val/')}", xlabel="step", ylabel=label
         )
-    legend(figure, axes[0])
+    legend(figure, axes)
     figure.suptitle("Losses while training: mean over seeds, shaded from lowest to highest")
     return figure
 
@@ -186,7 +186,7 @@ def against_cost(
         axis.set(title=titled(metric), xlabel=label, ylabel=axis_label(metric))
         axis.set_ylim(span(rows, metric.name))
         axis.locator_params(axis="x", nbins=4)
-    legend(figure, next(axis for axis in axes if axis.get_legend_handles_labels()[0]))
+    legend(figure, axes)
     figure.suptitle("What it costs and what it brings: means over seeds, intervals of the metric")
     return figure
 
@@ -223,10 +223,11 @@ def panels(count: int, height: float, columns: int = 3, **options) -> tuple["Fig
     return figure, list(axes[:count])
 
 
-def legend(figure: "Figure", axis: "Axes") -> None:
-    """One legend for all panels, below them."""
-    handles, labels = axis.get_legend_handles_labels()
-    longest = max(map(len, labels))
+def legend(figure: "Figure", axes: Sequence["Axes"]) -> None:
+    """One legend for all panels, below them: what the fullest one shows."""
+    shown = [axis.get_legend_handles_labels() for axis in axes]
+    handles, labels = max(shown, key=lambda panel: len(panel[1]))
+    longest = max(map(len, labels), default=0)
     columns = max(1, min(len(labels), 110 // (longest + 6)))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=8.5)
 

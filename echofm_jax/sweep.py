@@ -53,6 +53,8 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(f"unknown argument {extra}: see `echofm sweep --help`")
     if args.jobs is not None and args.jobs < 1:
         raise InputError(f"--jobs {args.jobs}: give at least 1")
+    if args.cell is not None and args.launch != "local":
+        raise InputError("--cell is for this machine: a launcher gets what is missing")
     if launcher and args.launch == "local":
         raise InputError(f"{launcher[0]} is for a launcher: add --launch pod or slurm")
     from echofm_jax.sweep_file import cells_of

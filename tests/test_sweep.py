@@ -1,5 +1,6 @@
 """`echofm sweep` as its users run it: stopped, killed, started again, with a cell that fails."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -47,11 +48,18 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.01)
 
 
+def children(process: subprocess.Popen) -> list[int]:
+    """The processes that a sweep has begun."""
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(pid) for pid in listed.split()]
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, tiny_data):
     """(arguments, cell's folder, what the last of three starts did).
 
-    The first is told to stop, the second killed with -9 in the middle of training.
+    The first loses its training to kill -9 and is told to stop when it has begun it again; the
+    second is itself killed with -9 in the middle of training.
     """
     folder = tmp_path_factory.mktemp("swept")
     workdir = folder / "masking"
@@ -59,10 +67,14 @@ def swept(tmp_path_factory, tiny_data):
     data = f"--config.data.dir={tiny_data}"
     arguments = [write_sweep(folder / "sweep.py"), f"--workdir={workdir}", data]
     first = start(*arguments)
-    wait_for((cell / "log.txt").exists, first)
+    wait_for(lambda: children(first), first)
+    (training,) = children(first)
+    os.kill(training, signal.SIGKILL)
+    wait_for(lambda: children(first) not in ([training], []), first)
     first.send_signal(signal.SIGTERM)
     out, errors = first.communicate()
     assert first.returncode == 75, errors
+    assert "sound/seed=0: was killed by SIGKILL: begun again" in out
     assert "sound/seed=0: stopped" in out
     assert errors.startswith("echofm sweep: stopped: 0 of 2 cells done")
     second = start(*arguments)
