@@ -75,6 +75,7 @@ def bar(axis: "Axes", value: Estimate, y: float, colour: str, best: bool) -> Non
 
 def by_field(rows: Sequence[Row]) -> dict[str, dict[str, list[tuple[object, Row]]]]:
     """Field → (what all else is → [(value, row)]), for fields that change while all else stays."""
+    rows = [row for row in rows if row.done]
     fields = differing([run for row in rows for run in row.runs])
     flat = [configs.leaves(row.runs[0].config) for row in rows]
     found = {}

@@ -79,7 +79,8 @@ class Runner:
             raise KeyboardInterrupt
         if self.stopped:
             raise TryAgain(f"stopped: {shown}; the same command again goes on")
-        print(f"{shown}: next `echofm report {self.workdir}`", flush=True)
+        again = " (the same command again tries those)" if self.failed else ""
+        print(f"{shown}{again}: next `echofm report {self.workdir}`", flush=True)
         return int(self.failed > 0)
 
     def stop(self, number: int, frame: object) -> None:

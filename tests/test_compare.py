@@ -113,6 +113,10 @@ def test_what_is_missing_is_missing_and_not_zero(runs, tmp_path, capsys):
     (last,) = [row for row in rows if (row["setting"], row["seed"]) == ("c0", "2")]
     assert last["psnr"] == last["views.accuracy"] == "" and last["state"] == "done"
     assert last["objective.triplet_margin"] == "0.3"
+    begun = write_run(tmp_path / "begun", metrics={}, optim__blr=0.5)  # still to be evaluated
+    (begun / "evaluation.json").unlink()
+    assert "begun, seed 0: trained, not evaluated" in report(capsys, *runs, begun)
+    assert not (runs[0] / "report" / "field-optim.blr.png").exists()
     path = runs[-2] / "evaluation.json"
     path.write_text(path.read_text().replace("20.0", "null"))
     assert re.search(r"  c0 +missing +n=0 of 2\n", report(capsys, *runs))
