@@ -8,23 +8,28 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 from conftest import REPO, TINY
 
 from echofm_jax import cli
+from echofm_jax.checkpoint import load_params
+from echofm_jax.compare_runs import parameters
+from echofm_jax.config import architecture, load
 from echofm_jax.goodput import read_runs
 from echofm_jax.metrics import read_metrics
 from echofm_jax.sweep_cell import evaluation, progress
 
 COMMAND = (sys.executable, "-W", "error", "-m", "echofm_jax", "sweep")
-STEPS = 60
+STEPS = 150  # a second or two: long enough to be killed in the middle
 # Every program runs for a second at most: compiling them well takes longer than it saves.
 QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
 
 
 def write_sweep(path: Path, seeds: tuple = (0,), **fixed) -> Path:
     """A sweep file of two settings: one that works, one that needs three devices."""
-    fixed = TINY | {"optim.steps": STEPS, "train.checkpoint_every": 1000} | fixed
+    quick = {"train.checkpoint_every": 1000, "train.evaluate_every": 0, "model.remat": "none"}
+    fixed = TINY | quick | {"optim.steps": STEPS} | fixed
     path.write_text(
         "from echofm_jax.sweep_file import Sweep\n\n\n"
         "def get_sweep():\n"
@@ -137,6 +142,12 @@ def test_a_report_shows_what_is_there_and_what_is_not(swept, capsys):
         if line.startswith("sound,psnr,")
     ]
     assert float(line.split(",")[5]) == found["psnr"]
+
+
+def test_parameters_are_those_of_the_model(swept):
+    _, cell, _ = swept
+    saved = jax.tree.leaves(load_params(cell, None)[0])
+    assert parameters(architecture(load(cell))) == sum(leaf.size for leaf in saved)
 
 
 def test_a_run_killed_between_its_last_save_and_its_last_word_is_done(swept, tmp_path):
