@@ -1,4 +1,4 @@
-"""A folder that is there whole or not at all."""
+"""A folder or file that is there whole or not at all."""
 
 import contextlib
 import os
@@ -34,3 +34,10 @@ def new_folder(target: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A whole file or none."""
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half.write_text(text, encoding="utf-8")
+    half.replace(path)

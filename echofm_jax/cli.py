@@ -20,6 +20,8 @@ COMMANDS = {
     "train": ("echofm_jax.train", "pre-train; run again with the same workdir it resumes"),
     "plan": ("echofm_jax.plan", "what a config needs on TPUs, before one is asked for"),
     "evaluate": ("echofm_jax.evaluate", "metrics and figures of a checkpoint"),
+    "sweep": ("echofm_jax.sweep", "a grid of configs -> runs; again: what is missing"),
+    "report": ("echofm_jax.compare", "runs or sweeps -> one table, plots, an offline page"),
     "export": ("echofm_jax.export", "checkpoint -> PyTorch, verified by running both"),
     "import": ("echofm_jax.import_weights", "official-layout PyTorch weights -> a workdir"),
     "bench": ("echofm_jax.bench", "step, loader and start-up benchmarks as JSON"),

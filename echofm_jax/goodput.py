@@ -54,16 +54,17 @@ class Goodput(Timeline):
             "step": self.row["start"] + self.completed,
             "finished": self.finished,
             "seconds": self.seconds(),
+            "cpu": time.process_time(),  # seconds of all cores, of this process
         }
-        if self.path is None:
-            return
-        temporary = self.path.with_suffix(".tmp")
-        rows = ",\n".join(json.dumps(row) for row in [*self.earlier, self.row])
-        try:
-            temporary.write_text(f"[{rows}]\n")
-            temporary.replace(self.path)
-        except OSError as error:  # no reason to end a run
-            log.warning("%s cannot be written: %s", self.path, error.strerror or error)
+        if self.path is not None:
+            write_runs(self.path, [*self.earlier, self.row])
+
+    def finished_before(self, workdir: Path, step: int) -> None:
+        """Set the last row right: its run was killed after its last save, before it said so."""
+        path = workdir / "goodput.json"
+        runs = read_runs(path)
+        if runs and not runs[-1]["finished"]:
+            write_runs(path, [*runs[:-1], runs[-1] | {"step": step, "finished": True}])
 
     def overall(self) -> dict[str, float]:
         """Seconds by bucket over all runs of the workdir, as of the last `save`."""
@@ -96,6 +97,17 @@ def read_runs(path: Path) -> list[dict]:
     except (ValueError, TypeError, KeyError, AttributeError):
         log.warning("%s is damaged: goodput counts from this run on", path)
         return []
+
+
+def write_runs(path: Path, rows: list[dict]) -> None:
+    """Replace a `goodput.json` as a whole."""
+    temporary = path.with_suffix(".tmp")
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    try:
+        temporary.write_text(f"[{lines}]\n")
+        temporary.replace(path)
+    except OSError as error:  # no reason to end a run
+        log.warning("%s cannot be written: %s", path, error.strerror or error)
 
 
 def overall(runs: list[dict]) -> dict[str, float]:

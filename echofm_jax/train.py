@@ -116,6 +116,8 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
         loader.set_state(position)
     start = int(state["step"])
     if start >= recipe.steps:
+        if jax.process_index() == 0:
+            goodput.finished_before(workdir, start)
         log.info(
             "finished already: step %d of %d; raise optim.epochs for more", start, recipe.steps
         )
