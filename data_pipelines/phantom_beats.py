@@ -1,10 +1,10 @@
 """How a simulated ventricle fills and empties, beat by beat, and what its valves do meanwhile.
 
 Isovolumic times are constant, ejection goes with the square root of the RR interval, diastole gets
-what is left: rapid filling, diastasis, atrial kick. What a beat fills depends on how long it has;
-what it ejects, on how well it filled and on how long the muscle rested (Brookes et al., Heart
-1999: in atrial fibrillation a beat is the stronger the longer the RR interval before it and the
-shorter the one before that).
+what is left: rapid filling, diastasis, atrial kick. What a beat fills depends on how long it has; what it
+ejects, on how well it filled and on how long the muscle rested: in atrial fibrillation a beat is
+the stronger the longer the RR interval before it and the shorter the one before that (Hardman et
+al., Cardiovasc Res 1998; Brookes et al., Circulation 1998).
 """
 
 from dataclasses import dataclass
@@ -59,7 +59,8 @@ class Beats:
             strength = _rested(before) / _rested(rr) * (1 + POTENTIATION * (1 - second / rr))
             stroke = (1 - full[i]) * np.clip(strength, 0.3, 1.15)
             ejection = min(
-                usual_ejection * np.clip(stroke, 0.2, 1.2) ** 0.3, interval - around - LEAST_DIASTOLE
+                usual_ejection * np.clip(stroke, 0.2, 1.2) ** 0.3,
+                interval - around - LEAST_DIASTOLE,
             )
             empty.append(full[i] + stroke)
             end_systole.append(ISOVOLUMIC_CONTRACTION + ejection)

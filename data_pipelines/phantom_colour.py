@@ -17,7 +17,7 @@ from data_pipelines.phantom_tissue import BLOOD
 
 COLOUR_VIEWS = ("A4C", "PLAX")  # the A4C tilted forward, so that it cuts the outflow tract
 NYQUIST = 0.6  # m/s
-WALL_FILTER = 0.08  # m/s; what is slower, is tissue
+WALL_FILTER = 0.05  # m/s; what is slower, is tissue
 JITTER = 0.1  # of every velocity
 TRACT = 2.0  # cm, the outflow tract's width
 REGURGITANT = 4.0  # m/s
@@ -49,7 +49,7 @@ def jets(shape: LongAxis, contraction: float, rate: float, ejecting: bool) -> li
     if ejecting:  # an A4C shows no aorta
         length = 5.5 if shape.view == "PLAX" else 3.0
         return [Jet((root, annulus - 3.0), (0.0, 1.0), length, 0.5 * TRACT, speed)]
-    inflow = Jet((0.3, annulus + 0.8), (0.0, -1.0), 0.8 * heart.length, 1.2, speed * (rate < 0))
+    inflow = Jet((0.3, annulus + 0.8), (0.0, -1.0), 0.8 * heart.length, 1.4, speed * (rate < 0))
     share, length = JETS[heart.aortic_regurgitation]
     if not share:
         return [inflow]
@@ -117,6 +117,9 @@ def _box(
     corners = np.array([(u, v) for u in (-half, half) for v in (0.35 * length, length + 2.2)])
     ranges, angles = fan.from_heart(*corners.T)
     near, far = ranges.min(), min(ranges.max(), fan.depth - 0.3)
-    left, right = max(angles.min(), -0.95 * fan.half_angle), min(angles.max(), 0.95 * fan.half_angle)
+    left, right = (
+        max(angles.min(), -0.95 * fan.half_angle),
+        min(angles.max(), 0.95 * fan.half_angle),
+    )
     box = (r > near) & (r < far) & (angle > left) & (angle < right)
     return box, box & ~cv2.erode(box.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)

@@ -64,6 +64,10 @@ class Fan:
         """Range and angle from the fan's apex → (u, v) of the heart, cm."""
         x = ranges * np.sin(angles) - self.heart[0]
         z = ranges * np.cos(angles) - self.heart[1]
+        return self.axes(x, z)
+
+    def axes(self, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A way right and down on the screen, cm → the same along the heart's u and v."""
         c, s = np.cos(self.tilt), np.sin(self.tilt)
         return self.mirror * (x * c + z * s), z * c - x * s
 

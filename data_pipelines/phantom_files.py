@@ -64,7 +64,7 @@ def write_dicom(
     data.CineRate = data.RecommendedDisplayFrameRate = round(clip.fps)
     data.HeartRate = round(clip.heart_rate)
     shown = clip.r_waves[(clip.r_waves >= 0) & (clip.r_waves <= clip.times[-1])]
-    data.RWaveTimeVector = [f"{1000 * seconds:.3f}" for seconds in shown]
+    data.RWaveTimeVector = [1000 * seconds for seconds in shown.tolist()]
     data.BurnedInAnnotation = "YES" if "text" in overlays else "NO"
     data.SequenceOfUltrasoundRegions = [region(clip)]
     data.NumberOfFrames, data.Rows, data.Columns = frames.shape[:3]

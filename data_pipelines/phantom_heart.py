@@ -55,7 +55,9 @@ class Heart:
         """Of the left ventricular cavity at its widest, cm."""
         x = np.linspace(0, 1, 501)
         mean_square = float(np.mean(profile(x) ** 2))
-        return float(self.end_diastolic_volume / (np.pi * self.slenderness * mean_square)) ** (1 / 3)
+        return float(self.end_diastolic_volume / (np.pi * self.slenderness * mean_square)) ** (
+            1 / 3
+        )
 
     @property
     def length(self) -> float:

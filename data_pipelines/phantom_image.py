@@ -76,11 +76,11 @@ def simulate(
     times = np.arange(int(seconds * fps)) / fps
     fan = Fan.draw(view, heart, size, rng)
     shape = (ShortAxis if view in LEVELS else LongAxis)(heart, view)
-    breathing = 0.25 * np.sin(2 * np.pi * (BREATHS * times + breath))  # cm
-    sliding = 0.2 * np.sin(2 * np.pi * (0.13 * times + drift))  # cm, of the probe over the skin
+    contraction = beats.contraction(times)
+    x, z, turn = _probe(times, contraction, breath, drift)
     moments = Moments(
-        beats.contraction(times), beats.mitral_opening(times), beats.aortic_opening(times),
-        np.stack([sliding, breathing], -1), 0.5 * np.sin(2 * np.pi * (0.2 * times + drift)),
+        contraction, beats.mitral_opening(times), beats.aortic_opening(times),
+        np.stack(fan.axes(x, z), -1), turn,
     )  # fmt: skip
     frames, labels, sector = scan(shape, fan, size, moments, rng)
     if colour:
@@ -114,6 +114,20 @@ def simulate(
         pixels=fan.pixels,
         masks={name: labels == label for name, label in MASKS.items()},
     )
+
+
+def _probe(
+    times: np.ndarray, contraction: np.ndarray, breath: float, drift: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How the heart moves under the probe, [T] each: right and down in cm, out of the plane in rad.
+
+    Breath moves it up and down, the hand slides and trembles (8–12 Hz: Lakie 2010), and each
+    contraction draws some of the ventricle through the plane.
+    """
+    wave = lambda hertz, start: np.sin(2 * np.pi * (hertz * times + start))  # noqa: E731
+    right = 0.2 * wave(0.13, drift) + 0.015 * wave(9.0, breath)
+    down = 0.25 * wave(BREATHS, breath) + 0.015 * wave(10.3, drift)
+    return right, down, 0.5 * wave(0.2, drift) + 0.1 * contraction
 
 
 def _first_frames(times: np.ndarray, events: np.ndarray) -> np.ndarray:

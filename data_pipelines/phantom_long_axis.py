@@ -28,6 +28,9 @@ from data_pipelines.phantom_tissue import (
 # less than 0.8 cm is severe, more than 1.2 is not).
 STENOSIS = {"none": (1.0, 0.13, 165), "early": (0.6, 0.2, 182), "significant": (0.33, 0.3, 205)}
 ROOT = 1.25  # cm, radius of the aorta
+SWING = (
+    0.9  # cm that the aorta moves in systole, at an ejection fraction of 60 % (Pratt et al. 1976)
+)
 
 
 def _oval(v: np.ndarray, start: float, length: float, peak: float = 0.42) -> np.ndarray:
@@ -147,6 +150,8 @@ class LongAxis:
         wall = np.sqrt((outer**2 - cavity**2) / (1 - short * (1 - base)) + (scale * cavity) ** 2)
         rest, moved = _columns(cavity, outer), _columns(scale * cavity, wall)
         u = u.astype(np.float32)
+        if self.view == "PLAX":
+            u = u + _columns(self._swing(v_rest - length, e))[0]
         if self.right_heart:
             # The right ventricle's free wall follows the septum and comes nearer to it.
             nearer = (1 - base) * (1 - 0.3 * heart.ejection_fraction / 60 * e) + base * widen
@@ -177,8 +182,14 @@ class LongAxis:
                 tip = (self.root - 0.16 * reach + 0.85 * side * opening, annulus + reach)
                 bend = (self.root + side * (0.75 + 0.25 * opening), annulus + 0.4)
                 points = curve((self.root + side, annulus), bend, tip)
+                points[:, 0] -= self._swing(points[:, 1] - annulus, contraction)
                 strands.append(Strand(points, thickness, echo))
         return strands
+
+    def _swing(self, beyond: np.ndarray, contraction: np.ndarray) -> np.ndarray:
+        """How far [cm] the aorta swings forward as the atrium fills, `beyond` the annulus [cm]."""
+        swing = SWING * self.heart.ejection_fraction / 60 * contraction
+        return swing * np.clip((beyond + 0.5) / 1.5, 0, 1)
 
     @property
     def root(self) -> float:

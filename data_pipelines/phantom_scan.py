@@ -18,7 +18,7 @@ from data_pipelines.phantom_short_axis import ShortAxis
 
 DECIBELS = 60.0  # over the 255 grey levels
 MOTION_STEP = 0.3  # cm, grid on which the motion is worked out
-NOISE = 5.0  # of the receiver, amplitude
+NOISE = 8.0  # of the receiver, amplitude
 
 
 class Moments(NamedTuple):
@@ -94,7 +94,10 @@ def scan(
     )  # fmt: skip
     motion = np.stack([rest_u - np.float32(coarse_u), rest_v - np.float32(coarse_v)], -1)
     motion *= np.float32(1 / texel)
-    on_grid = ((u - u0) / MOTION_STEP).astype(np.float32), ((v - v0) / MOTION_STEP).astype(np.float32)
+    on_grid = (
+        ((u - u0) / MOTION_STEP).astype(np.float32),
+        ((v - v0) / MOTION_STEP).astype(np.float32),
+    )
     here = np.stack([(u - u0) / texel, (v - v0) / texel], -1).astype(np.float32)
 
     # What the machine adds, and how it shows it.
