@@ -1,6 +1,7 @@
 """`echofm phantom`: simulated echo studies as DICOM, AVI, MP4 and npy files, with their truth."""
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -26,8 +27,8 @@ view, ejection fraction, grades of the aortic valve) and, beside it, studies-tru
 
 rhythms and their default shares of the patients: sinus 5 (40-160 a minute), sinus_arrhythmia 1,
 atrial_fibrillation 2, premature_beats 1, bigeminy 1. Aortic stenosis and regurgitation are each
-absent in 60 % of patients, early in 20 %, significant in 20 %; stenosis shows in PLAX, regurgitation
-in colour. Ejection fraction 15-75 %, 20-80 frames a second (colour 20-30), 2-4 seconds.
+absent in 60 % of patients, early in 20 %, significant in 20 %; stenosis shows in PLAX,
+regurgitation in colour. Ejection fraction 15-75 %, 20-80 frames a second (colour 20-30), 2-4 s.
 views, in turn: A4C, A2C, PLAX, PSAX_MV, PSAX_PM, PSAX_AP.
 
 With --data_dir, what it wrote goes through `echofm ingest`; for its other options call it yourself.
@@ -138,11 +139,8 @@ def parse_shares(words: Sequence[str]) -> dict[str, float]:
 def rhythm_of(study: int, shares: dict[str, float]) -> str:
     """The rhythm of a study, such that any number of studies has about these shares."""
     at = (study + 0.5) * GOLDEN % 1 * sum(shares.values())
-    for name, share in shares.items():
-        at -= share
-        if at < 0:
-            break
-    return name
+    ends = itertools.accumulate(shares.values())
+    return list(shares)[sum(end <= at for end in ends)]
 
 
 def _ingestion(args: argparse.Namespace) -> argparse.Namespace | None:

@@ -1,10 +1,10 @@
 """How a simulated ventricle fills and empties, beat by beat, and what its valves do meanwhile.
 
 Isovolumic times are constant, ejection goes with the square root of the RR interval, diastole gets
-what is left: rapid filling, diastasis, atrial kick. What a beat fills depends on how long it has; what it
-ejects, on how well it filled and on how long the muscle rested: in atrial fibrillation a beat is
-the stronger the longer the RR interval before it and the shorter the one before that (Hardman et
-al., Cardiovasc Res 1998; Brookes et al., Circulation 1998).
+what is left: rapid filling, diastasis, atrial kick. What a beat fills depends on how long it has;
+what it ejects, on how well it filled and on how long the muscle rested: in atrial fibrillation a
+beat is the stronger the longer the RR interval before it and the shorter the one before that
+(Hardman et al., Cardiovasc Res 1998; Brookes et al., Circulation 1998).
 """
 
 from dataclasses import dataclass

@@ -55,9 +55,9 @@ class Fan:
 
     def beams(self) -> tuple[np.ndarray, np.ndarray]:
         """Ranges [R, 1] in cm and angles [1, A] in rad of the samples along the beams."""
-        ranges = np.linspace(self.face, self.depth, int(1.05 * self.pixels * self.depth))
+        ranges = np.linspace(self.face, self.depth, int(self.pixels * self.depth))
         arc = 2 * self.half_angle * 0.7 * self.depth
-        angles = np.linspace(-self.half_angle, self.half_angle, int(0.8 * self.pixels * arc))
+        angles = np.linspace(-self.half_angle, self.half_angle, int(0.75 * self.pixels * arc))
         return ranges[:, None], angles[None]
 
     def to_heart(self, ranges: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -53,11 +53,7 @@ class Heart:
     @property
     def half_width(self) -> float:
         """Of the left ventricular cavity at its widest, cm."""
-        x = np.linspace(0, 1, 501)
-        mean_square = float(np.mean(profile(x) ** 2))
-        return float(self.end_diastolic_volume / (np.pi * self.slenderness * mean_square)) ** (
-            1 / 3
-        )
+        return (self.end_diastolic_volume / (np.pi * self.slenderness * MEAN_SQUARE)) ** (1 / 3)
 
     @property
     def length(self) -> float:
@@ -77,3 +73,6 @@ def profile(x: np.ndarray) -> np.ndarray:
     """Half-width of the left ventricle, 1 at its widest; x is 0 at the apex, 1 at the annulus."""
     reach = np.where(x < 0.6, 0.6, 0.62)
     return np.sqrt(np.clip(1 - ((x - 0.6) / reach) ** 2, 0, None)) * ((x >= 0) & (x <= 1))
+
+
+MEAN_SQUARE = float(np.mean(profile(np.linspace(0, 1, 501)) ** 2))

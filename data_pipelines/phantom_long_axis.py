@@ -23,9 +23,9 @@ from data_pipelines.phantom_tissue import (
     pull_back,
 )
 
-# What leaves of the aortic valve's opening, and how thick [cm] and bright (of 255) its leaflets are:
-# they part by 2.1 cm, in early stenosis by 1.3, in a significant one by 0.7 (Godley et al. 1981:
-# less than 0.8 cm is severe, more than 1.2 is not).
+# What is left of the aortic valve's opening, and how thick [cm] and bright (of 255) its leaflets
+# are: they part by 2.1 cm, in early stenosis by 1.3, in a significant one by 0.7 (less than 0.8 cm
+# is severe, more than 1.2 is not: Godley et al. 1981).
 STENOSIS = {"none": (1.0, 0.13, 165), "early": (0.6, 0.2, 182), "significant": (0.33, 0.3, 205)}
 ROOT = 1.25  # cm, radius of the aorta
 SWING = (

@@ -17,7 +17,7 @@ from data_pipelines.phantom_long_axis import LongAxis
 from data_pipelines.phantom_short_axis import ShortAxis
 
 DECIBELS = 60.0  # over the 255 grey levels
-MOTION_STEP = 0.3  # cm, grid on which the motion is worked out
+MOTION_STEP = 0.35  # cm, grid on which the motion is worked out
 NOISE = 8.0  # of the receiver, amplitude
 
 

@@ -22,11 +22,13 @@ class Strand(NamedTuple):
     echo: int = 165  # of 255, as in `echogenicity`
 
 
+_ALONG = np.linspace(0, 1, 12)
+_BEZIER = np.stack([(1 - _ALONG) ** 2, 2 * _ALONG * (1 - _ALONG), _ALONG**2], -1)
+
+
 def curve(start: tuple, bend: tuple, end: tuple) -> np.ndarray:
     """[12, 2] points of a quadratic Bézier curve."""
-    s = np.linspace(0, 1, 12)[:, None]
-    start, bend, end = map(np.array, (start, bend, end))
-    return (1 - s) ** 2 * start + 2 * s * (1 - s) * bend + s**2 * end
+    return _BEZIER @ np.array((start, bend, end))
 
 
 def pull_back(r: np.ndarray, rest: list[np.ndarray], moved: list[np.ndarray]) -> np.ndarray:

@@ -19,7 +19,7 @@ SIZE = 300, 400
 
 @pytest.fixture(scope="module")
 def phantoms():
-    return {view: simulate(view, 8, size=SIZE) for view in VIEWS}
+    return {view: simulate(view, 5, size=SIZE) for view in VIEWS}
 
 
 def traced(clip, baseline=0.8):

@@ -1,4 +1,4 @@
-"""Colour Doppler of simulated hearts: flow where and when there is some, a jet where a valve leaks."""
+"""Colour Doppler of simulated hearts: flow where and when there is some, jets of leaking valves."""
 
 import dataclasses
 import functools
