@@ -15,7 +15,7 @@ from data_pipelines.phantom_long_axis import LongAxis
 from data_pipelines.phantom_scan import Moments
 from data_pipelines.phantom_tissue import BLOOD
 
-COLOUR_VIEWS = ("A4C", "PLAX")  # the A4C tilted forward, so that it cuts the outflow tract
+COLOUR_VIEWS = ("A4C", "PLAX")  # of phantom_image.VIEWS
 NYQUIST = 0.6  # m/s
 WALL_FILTER = 0.05  # m/s; what is slower, is tissue
 JITTER = 0.1  # of every velocity
@@ -44,10 +44,11 @@ def jets(shape: LongAxis, contraction: float, rate: float, ejecting: bool) -> li
     The regurgitant jet lasts as long as the aortic valve is closed.
     """
     heart = shape.heart
-    annulus, root = shape.annulus(contraction), 0.45 * shape.root
+    parasternal = shape.view == "PLAX"  # an A4C is tilted forward for the outflow tract only
+    annulus, root = shape.annulus(contraction), (1.0 if parasternal else 0.45) * shape.root
     speed = FLOW * heart.ejection_fraction / 60 * abs(rate)
-    if ejecting:  # an A4C shows no aorta
-        length = 5.5 if shape.view == "PLAX" else 3.0
+    if ejecting:
+        length = 5.5 if parasternal else 3.0
         return [Jet((root, annulus - 3.0), (0.0, 1.0), length, 0.5 * TRACT, speed)]
     inflow = Jet((0.3, annulus + 0.8), (0.0, -1.0), 0.8 * heart.length, 1.4, speed * (rate < 0))
     share, length = JETS[heart.aortic_regurgitation]

@@ -110,6 +110,7 @@ class LongAxis:
         root = self.root - 0.16 * (v - length)
         radius = ROOT + 0.3 * np.exp(-(((v - length - 1.1) / 0.7) ** 2))  # sinuses of Valsalva
         tube = v > length - 0.3
+        labels[(labels == RV) & tube & (u > root)] = WALL  # the right ventricle lies before it
         labels[(np.abs(u - root) < radius + 0.28) & tube] = WALL
         labels[(np.abs(u - root) < radius) & tube] = AORTA
         floor = root + radius + 0.28

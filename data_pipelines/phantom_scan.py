@@ -107,7 +107,7 @@ def scan(
     spread = 10 * np.log10(4 * np.pi * max(axial, 0.3) * max(lateral, 0.3))
     level = gain(fan, ranges, angles, rng) + np.float32(spread)
     still = _complex_noise(*beams, rng)  # reverberation near the face stays where it is
-    still *= (10 ** (1.6 - 0.55 * (ranges - fan.face)))[..., None].astype(np.float32)
+    still *= (10 ** (2.0 - 0.55 * (ranges - fan.face)))[..., None].astype(np.float32)
     noise = _complex_noise(2 * beams[0], 2 * beams[1], rng) * np.float32(NOISE)
     r, angle, sector = fan.polar(size)
     top, left = (int(np.flatnonzero(sector.any(axis))[0]) for axis in (1, 0))
