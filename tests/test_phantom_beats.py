@@ -100,6 +100,7 @@ def test_a_premature_beat_is_weak_and_the_one_after_the_pause_strong(rhythm):
     assert (stroke[early] < 0.8).all()
     assert (stroke[early + 1] > 1.02).all()
     assert (beats.full[early] > 0.1).all()  # fills less
+    assert (beats.empty[early + 1] > 1.05).all()  # potentiated, not only better filled
     if rhythm == "premature_beats":
         assert stroke[early - 1] == pytest.approx(1, abs=0.1)
 
