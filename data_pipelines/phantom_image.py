@@ -72,7 +72,7 @@ def simulate(
     waves = r_waves(heart.rhythm, rr, heart.rr_variation, seconds, breath, rng)
     beats = Beats.of(waves, rr)
     # Long enough that one beat is seen from end-diastole to end-systole.
-    seconds = max(seconds, (beats.start + beats.end_systole)[beats.start > 0][0] + 2 / fps)
+    seconds = max(seconds, (beats.start + beats.end_systole)[beats.start > 0][0] + 3 / fps)
     times = np.arange(int(seconds * fps)) / fps
     fan = Fan.draw(view, heart, size, rng)
     shape = (ShortAxis if view in LEVELS else LongAxis)(heart, view)
