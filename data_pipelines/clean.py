@@ -6,9 +6,11 @@ import cv2
 import numpy as np
 
 from data_pipelines.clip import Clip, Rejected
-from data_pipelines.graphics import cut_graphics
+from data_pipelines.graphics import FEWEST, cut_graphics
 from data_pipelines.modes import coloured
-from data_pipelines.sector import Sector, cropped_sector, find_sectors
+from data_pipelines.sector import Sector, cropped_sector, find_sectors, moving
+
+PACE = 30.0  # frames a second in which graphics are looked for: at more, tissue too stands still
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,15 +47,20 @@ def clean(clip: Clip, *, size: int, colour: bool, precropped: bool = False) -> C
     grey = to_grey(clip.frames)
     if precropped:
         whole, mode = cropped_sector(grey), clip.mode
+        try:
+            mask, ecg_removed = cut_graphics(clip.frames, whole)
+        except Rejected:
+            mask, ecg_removed = whole, False
     else:
-        whole, mode = one_sector(find_sectors(grey), clip, colour)
-        whole = within_region(whole, clip.region)
-    try:
-        mask, ecg_removed = cut_graphics(clip.frames, whole)
-    except Rejected:
-        if not precropped:
-            raise
-        mask, ecg_removed = whole, False
+        live = moving(grey)
+        if len(live) < FEWEST:
+            raise Rejected("no_sector", f"fewer than {FEWEST} frames that differ")
+        whole, mode = one_sector(find_sectors(some(grey, live)), clip, colour)
+        paced = live[:: max(1, round(clip.fps * len(live) / len(grey) / PACE))]
+        if len(paced) < FEWEST:
+            paced = live
+        mask, ecg_removed = cut_graphics(some(clip.frames, paced), whole)
+        mask = within_region(mask, clip.region)
     mode = mode or ("colour_doppler" if coloured(clip.frames, mask) else "b_mode")
     source = clip.frames if colour else grey
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
@@ -74,6 +81,11 @@ def clean(clip: Clip, *, size: int, colour: bool, precropped: bool = False) -> C
         ecg_removed=ecg_removed,
         cut=float(1 - mask.sum() / whole.sum()),
     )
+
+
+def some(frames: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Some of the frames; without a copy if it is all of them."""
+    return frames if len(numbers) == len(frames) else frames[numbers]
 
 
 def within(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -101,9 +113,9 @@ def one_sector(sectors: list[Sector], clip: Clip, colour: bool) -> tuple[np.ndar
 def within_region(mask: np.ndarray, region: tuple[slice, slice] | None) -> np.ndarray:
     """The part of a sector, [H, W] bool, that lies in the header's 2D region.
 
-    A region that misses half of the sector is that of another picture.
+    A region that misses more than a margin of it is that of another picture.
     """
-    if region is None or mask[region].sum() < 0.5 * mask.sum():
+    if region is None or mask[region].sum() < 0.9 * mask.sum():
         return mask
     result = np.zeros_like(mask)
     result[region] = mask[region]

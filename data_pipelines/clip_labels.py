@@ -3,6 +3,7 @@
 import numpy as np
 
 from data_pipelines import records
+from data_pipelines.bad_records import BadRecord
 from data_pipelines.clip_source import Record
 
 
@@ -15,13 +16,19 @@ def clip_labels(record: Record, frame_index: np.ndarray) -> dict[str, np.ndarray
     `aortic_stenosis` and `aortic_regurgitation` int32, index in `records.GRADES`.
 
     Unknown is NaN of a float, view 0, grade -1.
+
+    Raises:
+      BadRecord: a view that is none of `records.VIEWS`.
     """
+    view = record.bytes_list("view")[0].decode(errors="replace")
+    if view not in records.VIEWS:
+        raise BadRecord(f"{record.place} names no known view: ingest its source again")
     phase = record.floats("phase")
     unknown = np.full(len(frame_index), np.nan, np.float32)
     return {
         "frame_index": frame_index,
         "phase": phase[frame_index] if len(phase) else unknown,
-        "view": np.int32(records.VIEWS.index(record.bytes_list("view")[0].decode())),
+        "view": np.int32(records.VIEWS.index(view)),
         "ejection_fraction": record.floats("ejection_fraction")[0],
         "measurements": record.floats("measurements"),
         "aortic_stenosis": record.integers("aortic_stenosis")[0],

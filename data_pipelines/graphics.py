@@ -39,7 +39,7 @@ def cut_graphics(frames: np.ndarray, sector: np.ndarray) -> tuple[np.ndarray, bo
     looked = frames[len(frames) % 2 :: 2] if len(frames) >= EVERY_OTHER else frames
     images = [reduced(strongest(frame[box])) for frame in looked]
     inside = reduced(sector[box].astype(np.uint8)) > 0
-    cut = find_marks(images)
+    cut = find_marks(images, inside)
     if (inside & ~cut).sum() < MOVING * inside.sum():
         raise Rejected("no_sector", "too much of it is still")
     recent = images[-RECENT:]

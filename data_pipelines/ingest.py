@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,13 +100,16 @@ def ingest(args: argparse.Namespace) -> dict:
 
     check(args)
     shares = split.parse_shares(args.split)
+    report = args.report or beside(args.data_dir, "report.csv")
+    named = "--report" if args.report else "report"  # what stands beside DATA_DIR was not named
+    ingest_report.require_own(named, report, ingest_report.COLUMNS)
+    review = beside(args.data_dir, "review.csv") if args.review else None
+    if review:
+        ingest_report.require_own("review", review, ingest_report.REVIEW_COLUMNS)
     found = source.find(args)
     salt_file = args.salt_file or deidentify.default_salt_file()
-    report = args.report or beside(args.data_dir, "report.csv")
-    ingest_report.require_own(report)
     check_places(args.data_dir, found.root, {"--salt_file": salt_file, "--report": report})
     salt = deidentify.read_salt(salt_file)
-    review = beside(args.data_dir, "review.csv") if args.review else None
     try:
         with journal.open_journal(
             args.data_dir, settings(args, salt, shares, found.root), overwrite=args.overwrite
@@ -128,7 +130,7 @@ def ingest(args: argparse.Namespace) -> dict:
             if review:
                 ingest_report.write_review(review, found.root, tasks, log)
             if not log.accepted:
-                shutil.rmtree(log.folder)  # nothing that a next run could build upon
+                journal.clear(log.folder)  # nothing that a next run could build upon
                 told = ingest_report.reasons(e.outcome for e in entries)
                 raise InputError(
                     f"none of {len(tasks)} files is a usable echo clip "
@@ -152,10 +154,12 @@ def ingest(args: argparse.Namespace) -> dict:
 
 def check(args: argparse.Namespace) -> None:
     """Refuse what makes no sense."""
-    from data_pipelines import arrays, shards
+    from data_pipelines import arrays, journal, shards
 
-    if args.size < 16:
-        raise InputError(f"--size {args.size}: frames must be at least 16 pixels wide")
+    if not 16 <= args.size <= shards.MAX_SIZE:
+        raise InputError(
+            f"--size {args.size}: frames must be from 16 to {shards.MAX_SIZE} pixels wide"
+        )
     low, high = arrays.RATES
     if args.fps and not low <= args.fps <= high:
         raise InputError(
@@ -174,7 +178,7 @@ def check(args: argparse.Namespace) -> None:
         )
     if args.dataset and args.labels:
         raise InputError("--labels: a named data set brings its own; leave one of both out")
-    begun = (journal_folder(args.data_dir) / "settings.json").exists()
+    begun = journal.is_begun(journal_folder(args.data_dir))
     if shards.target_folder(args.data_dir).exists() and not begun and not args.overwrite:
         raise InputError(
             f"{args.data_dir} holds a data set already, and no journal to add to it: give another "

@@ -1,6 +1,5 @@
 """What is told of an ingest: a table of every file for its owner, and figures that name none."""
 
-import contextlib
 import csv
 import os
 from collections import Counter
@@ -16,15 +15,28 @@ COLUMNS = (
     "file", "status", "reason", "detail", "split", "mode", "frames", "fps", "fps_source", "clip_id",
     "patient_id", "ecg_removed",
 )  # fmt: skip
+REVIEW_COLUMNS = ("file", "detail")
 CHANGED = "the data set holds the file as it was: --overwrite takes it anew"
 LEFT_OUT = "left out by Beam, done afterwards"
 
 
-def require_own(path: Path) -> None:
-    """Raises InputError if a file lies there that is no report: it would be lost."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        if file.read(len(COLUMNS[0]) + 1) not in (b"", f"{COLUMNS[0]},".encode()):
-            raise InputError(f"--report {path}: another file lies there: give another name")
+def require_own(what: str, path: Path, columns: Sequence[str]) -> None:
+    """Raises InputError if something lies there that is no table of these columns.
+
+    A file would be lost, and a folder be found out when all the work is done.
+    """
+    header = ",".join(columns).encode()
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{what} {path}: is a folder or a device: give the name of a file")
+        with path.open("rb") as file:
+            line = file.readline(len(header) + 2)  # longer ones are others
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"{what} {path}: {error.strerror}: give another place") from None
+    if line and line.rstrip(b"\r\n") != header:
+        raise InputError(f"{what} {path}: another file lies there: move it, or give another name")
 
 
 def write_report(
@@ -72,7 +84,7 @@ def write_review(path: Path, root: Path, tasks: Sequence[Task], journal: Journal
         for task, outcome in found
         if outcome.reason == "no_sector"
     ]
-    write_table(path, ("file", "detail"), rows)
+    write_table(path, REVIEW_COLUMNS, rows)
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:

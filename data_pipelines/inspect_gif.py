@@ -42,6 +42,12 @@ def write(out: Path, data_dir: str, which: str, processes: int) -> dict:
             inspect_scan.describe(data, info)
     except Unsound as error:
         raise InputError(f"--gif {which}: a record of it is damaged ({error})") from None
+    whole = records_of_clip(parts[0])
+    if not found and len(parts) < whole:
+        raise InputError(
+            f"--gif {which}: {len(parts)} of its {whole} records can be read; `echofm inspect` "
+            "names the others"
+        )
     frames, times, known = join(parts, info)
     kept, durations = playable(times)
     name = f"clip-{shards.identity(parts[0]).clip_id[:6]}.gif"
@@ -85,6 +91,12 @@ def parts_of(pieces: list[Piece], digits: str, processes: int) -> list[bytes]:
         what = f"{len(clips)} clips begin so: give more digits" if clips else "no clip begins so"
         raise InputError(f"--gif {digits}: {what}")
     return sorted(found, key=lambda data: shards.identity(data).segment)
+
+
+def records_of_clip(data: bytes) -> int:
+    """How many records the clip of a record has."""
+    feature = tf_example_pb2.Example.FromString(data).features.feature
+    return feature["segments"].int64_list.value[0]
 
 
 def matching(digits: str, piece: Piece) -> list[bytes]:

@@ -9,24 +9,49 @@ from echofm_jax.errors import InputError
 
 
 def check_places(data_dir: Path, root: Path, private: Mapping[str, Path]) -> None:
-    """Refuse a source in the data set, and in it, or in its journal, what is its owner's alone.
+    """Refuse a source in the data set or its journal, and there what is its owner's alone.
+
+    The same in any other data set, where journal and report of one below it would lie as well.
 
     Args:
       root: of the source.
       private: files by the options that name them.
     """
-    if real(root).is_relative_to(real(data_dir)):
-        raise InputError(
-            f"--data_dir {data_dir}: the source lies there: give the data set a folder of its own"
-        )
+    own = data_dir, journal_folder(data_dir)
+    for folder in own:
+        if real(root).is_relative_to(real(folder)):
+            raise InputError(
+                f"--data_dir {data_dir}: the source lies in {folder}: give the data set a folder "
+                "of its own"
+            )
     for option, path in private.items():
-        places = real(path), real(path.parent) / path.name  # a link is replaced where it lies
-        for folder in (data_dir, journal_folder(data_dir)):
-            if any(place.is_relative_to(real(folder)) for place in places):
-                raise InputError(
-                    f"{option} {path}: lies in {folder}, and must not be handed on with the data: "
-                    "give it another place"
-                )
+        for folder in own:
+            if any(place.is_relative_to(real(folder)) for place in both(path)):
+                raise lies_in(option, path, folder)
+    for option, path in {"--data_dir": data_dir, **private}.items():
+        for folder in (parent for place in both(path) for parent in place.parents):
+            if holds_data_set(folder):
+                raise lies_in(option, path, f"the data set {folder}")
+
+
+def both(path: Path) -> tuple[Path, Path]:
+    """Where a path leads, and where it lies itself: a link is replaced, and has neighbours."""
+    return real(path), real(path.parent) / path.name
+
+
+def lies_in(option: str, path: Path, folder: Path | str) -> InputError:
+    """What the user is told of a file that would go where the data go."""
+    return InputError(
+        f"{option} {path}: lies in {folder}, and what tells file names or the salt must not be "
+        "handed on with the data: give another place"
+    )
+
+
+def holds_data_set(folder: Path) -> bool:
+    """Whether there is a finished one; not below it."""
+    from data_pipelines.shards import target_folder  # takes a second
+
+    return os.access(target_folder(folder) / "echofm.json", os.F_OK)  # never raises
 
 
 def real(path: Path) -> Path:

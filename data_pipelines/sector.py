@@ -6,7 +6,6 @@ at, and a clip whose sector cannot be verified is refused.
 
 import dataclasses
 import functools
-import itertools
 
 import cv2
 import numpy as np
@@ -19,7 +18,8 @@ from data_pipelines.fan import fan_mask, fit_fan, refine
 FRAMES, SIDE = 24, 160  # the search looks at so many frames, reduced to so many pixels
 STILL, FLICKER = 1.0, 0.6  # grey levels: a still screen's deviation at most, tissue's above it
 SCREEN = 0.02  # how much of its brightness a codec makes a still pixel vary
-FEWEST, LONGEST_STOP = 8, 12  # frames that differ at least; that may be the same on end
+REPEATED = 0.2  # of what frames far apart differ by: neighbours in slow phases differ by more
+APPEARS = 60  # grey levels, averaged over 3×3, that graphics rise above what they cover
 BLACK = 12  # grey levels that compression leaves of black, after a 3×3 average
 
 
@@ -48,9 +48,8 @@ def find_sectors(frames: np.ndarray) -> list[Sector]:
     """
     height, width = frames.shape[1:]
     scale = min(1.0, SIDE / max(height, width))
-    live = moving(frames)
-    chosen = np.unique(np.linspace(0, len(live) - 1, FRAMES).astype(int))
-    small = reduced(frames[live[chosen]], scale)
+    chosen = np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))
+    small = reduced(frames[chosen], scale)
     active = activity(small)
     if active.mean() < 0.03:
         raise Rejected("no_sector", "too little of the picture moves")
@@ -69,20 +68,33 @@ def find_sectors(frames: np.ndarray) -> list[Sector]:
 
 
 def moving(frames: np.ndarray) -> np.ndarray:
-    """Numbers of the frames [T, H, W] that are not those before them once more.
+    """Numbers of the grey frames [T, H, W] that are not those before them once more.
+
+    A codec changes a little in those, too: what counts is what frames far apart differ by.
 
     Raises:
-      Rejected: too few of them to verify a sector by, or so long a stop that something could be
-        written there and nowhere else.
+      Rejected: something appears while the picture stands still, and is not seen to stay.
     """
-    steps = [cv2.absdiff(a[::4, ::4], b[::4, ::4]).mean() for a, b in itertools.pairwise(frames)]
-    typical = np.median([step for step in steps if step] or [1.0])
-    live = np.flatnonzero(np.append(True, np.array(steps) > 0.1 * typical))
-    if len(live) < FEWEST:
-        raise Rejected("no_sector", f"fewer than {FEWEST} frames that differ")
-    if np.diff(np.append(live, len(frames))).max() > LONGEST_STOP:
-        raise Rejected("no_sector", f"a stop of more than {LONGEST_STOP} frames")
-    return live
+    small = np.ascontiguousarray(frames[:, ::4, ::4])
+    count = len(small)
+    apart = [
+        cv2.absdiff(small[i], small[(i + lag) % count]).mean()
+        for lag in (count // 2, count // 3)
+        for i in np.linspace(0, count - 1, 12).astype(int)
+    ]
+    least = REPEATED * np.median(apart)
+    live, steps, stopped = [0], [0.0], 0.0
+    for i in range(1, count):
+        change = cv2.absdiff(small[live[-1]], small[i])
+        most = cv2.blur(change, (3, 3)).max()
+        if change.mean() > least:
+            live.append(i)
+            steps.append(most)
+        else:
+            stopped = max(stopped, most)
+    if stopped > max(np.percentile(steps, 90), APPEARS):
+        raise Rejected("no_sector", "something appears while the picture stands still")
+    return np.array(live)
 
 
 def at_scale(fan: np.ndarray, scale: float, height: int, width: int) -> Sector:

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from echofm_jax.errors import InputError
+
 if TYPE_CHECKING:  # the command line needs this module, and nothing that takes a second to import
     from data_pipelines.labels import Label
 
@@ -23,6 +25,8 @@ def find(args: argparse.Namespace) -> Source:
     Raises:
       InputError: there are none, or their labels are wrong.
     """
+    if not args.source:  # an unset variable of the shell; as a path it is the current folder
+        raise InputError("--source is empty: name a folder, a quoted glob pattern or a file")
     if args.dataset:
         from data_pipelines.datasets import open_dataset
 

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-SPREAD = 10.0  # grey levels that a still pixel's contrast may vary
-
 
 def thin_structures(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, int]:
     """Brightness of [h, w] uint8 images, and by how much it exceeds all around where that is thin.
@@ -32,14 +30,17 @@ def strongest(image: np.ndarray) -> np.ndarray:
     return cv2.max(cv2.max(red, green), blue)
 
 
-def persistence(bright: np.ndarray, thin: np.ndarray, count: int) -> np.ndarray:
-    """[h, w]: least contrast of `count` frames on end over its brightness' range; best of all."""
+def persistence(bright: np.ndarray, thin: np.ndarray, count: int, spread: float) -> np.ndarray:
+    """[h, w]: least contrast of `count` frames on end over its brightness' range; best of all.
+
+    `spread` is how many grey levels noise makes a still pixel vary.
+    """
     low = running(np.minimum, thin, count)
-    some = low.max(0) >= SPREAD  # few pixels: all else is dear
+    some = low.max(0) >= spread  # few pixels: all else is dear
     least, bright = low[:, some].astype(np.float32), bright[:, some]
     ranges = running(np.maximum, bright, count) - running(np.minimum, bright, count)
     result = np.zeros(some.shape, np.float32)
-    result[some] = np.where(least >= SPREAD, least / (ranges + SPREAD), 0).max(0)
+    result[some] = np.where(least >= spread, least / (ranges + spread), 0).max(0)
     return result
 
 

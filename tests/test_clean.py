@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import cv2
 import numpy as np
@@ -124,10 +125,47 @@ def test_of_a_comparison_with_colour_the_plain_image_is_kept_or_the_coloured_one
         assert same > 0.9
 
 
+@pytest.mark.parametrize("repeat", [2, 5])
+def test_repeated_frames_change_nothing(repeat):
+    one = phantom("A4C", 3)
+    slow = one.frames[::2]  # a recording of 12 to 30 frames a second
+    alone = clean(clip(slow), size=96, colour=False)
+    again = clean(clip(np.repeat(slow, repeat, 0)), size=96, colour=False)
+    assert (again.sector == alone.sector).all() and again.cut == alone.cut < 0.05
+    assert (again.frames == np.repeat(alone.frames, repeat, 0)).all()
+
+
+def test_a_stop_is_kept_but_not_what_is_written_into_it():
+    one = phantom("A4C", 3)
+    stop = np.repeat(one.frames[-1:], 20, 0)
+    assert len(clean(clip(np.concatenate([one.frames, stop])), size=96, colour=False).frames) > 20
+    y, x = np.argwhere(one.sector).mean(0).astype(int)
+    for frame in stop[6:]:
+        cv2.putText(frame, "DOE JANE", (x - 30, y), cv2.FONT_HERSHEY_SIMPLEX, 0.4, 255, 1)
+    with pytest.raises(Rejected, match="appears while the picture stands still"):
+        clean(clip(np.concatenate([one.frames, stop])), size=96, colour=False)
+
+
+def test_of_a_fast_clip_little_is_cut():
+    """Neighbours of 200 frames a second hardly differ; all graphics are searched at one pace."""
+    one = phantom("PSAX_MV", 12)
+    blend = [((4 - k) * a + k * b) // 4 for a, b in itertools.pairwise(one.frames[:60].astype(int))
+             for k in range(4)]  # fmt: skip
+    fast = np.stack(blend).astype(np.uint8)
+    times = np.arange(len(fast)) / (4 * one.fps)
+    read = Clip(frames=fast, times=times, fps_source="FrameTime")
+    assert clean(read, size=96, colour=False).cut < 0.05
+
+
+def test_what_is_too_short_to_verify_is_refused():
+    with pytest.raises(Rejected, match="fewer than 8 frames"):
+        clean(clip(phantom("A4C", 3).frames[:7]), size=96, colour=False)
+
+
 def test_only_what_lies_in_the_header_s_region_is_kept():
     one = phantom("A4C", 3)
     rows, columns = np.flatnonzero(one.sector.any(1)), np.flatnonzero(one.sector.any(0))
-    lower = slice(rows[0] + 20, rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    lower = slice(rows[0] + 9, rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
     def box(*boxes):
         regions = tuple(Region(box=box, kind="2d") for box in boxes)
@@ -138,7 +176,8 @@ def test_only_what_lies_in_the_header_s_region_is_kept():
     assert whole[0].start < lower[0].start
     assert box(lower)[0].start >= lower[0].start
     assert box(lower, lower) == whole  # of two regions it is not known whose it is
-    assert box((slice(0, 40), slice(0, 40))) == whole  # that of another picture
+    half = slice(rows[0], rows[0] + 80), lower[1]
+    assert box(half) == whole  # that of another picture
 
 
 @pytest.mark.parametrize("axis", [1, 2])

@@ -29,24 +29,23 @@ import json, os, sys, time
 from echofm_jax import cli, train
 true, wrong = time.time, float(os.environ.get("CLOCK", 0))
 time.time = lambda: true() + wrong
-make_loader = train.make_loader
+from data_pipelines.loader import Loader, make_loader
 
-class Recorded:
-    def __init__(self, *args, **kwargs):
-        self.loader = make_loader(*args, **kwargs)
-        self.get_state, self.set_state = self.loader.get_state, self.loader.set_state
-
-    bad_records = property(lambda self: self.loader.bad_records)
-
+class Recorded(Loader):
     def __next__(self):
         time.sleep(float(os.environ.get("PAUSE", 0)))
-        batch = next(self.loader)
+        batch = super().__next__()
         (position,) = self.get_state().values()
         with open(os.environ["BATCHES"], "a") as file:
             print(json.dumps([position, batch["index"].tolist()]), file=file)
         return batch
 
-train.make_loader = Recorded
+def recorded(*args, **kwargs):
+    loader = make_loader(*args, **kwargs)
+    loader.__class__ = Recorded
+    return loader
+
+train.make_loader = recorded
 sys.exit(cli.main(["train", *sys.argv[1:]]))
 """
 

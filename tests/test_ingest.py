@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import av
@@ -162,17 +163,39 @@ def test_wrong_input_is_one_line(tmp_path, capsys):
     assert "nowhere" in refused(capsys, tmp_path / "nowhere", data_dir)
     save_npy(tmp_path / "in" / "a.npy")
     assert "--split" in refused(capsys, tmp_path / "in", data_dir, "--split=50,10")
+    for size in ("15", "-1", "65536", "70000"):
+        said = refused(capsys, tmp_path / "in", data_dir, f"--size={size}")
+        assert f"--size {size}: frames must be from 16 to 65535 pixels wide" in said
     for fps in ("-30", "0.5", "1001", "nan", "inf"):
         said = refused(capsys, tmp_path / "in", data_dir, f"--fps={fps}")
         assert f"--fps {fps}: give frames a second from 1 to 1000" in said
     (tmp_path / "file").write_text("")
-    assert "cannot write" in refused(
-        capsys, tmp_path / "in", tmp_path / "file" / "data", f"--salt_file={tmp_path / 'salt'}"
-    )
+    for option, said in {
+        "--json": f"ingest: report {tmp_path / 'file' / 'data-report.csv'}: Not a directory",
+        f"--report={tmp_path / 'r.csv'}": f"cannot write {tmp_path / 'file' / 'data'}: ",
+    }.items():
+        assert said in refused(
+            capsys, tmp_path / "in", tmp_path / "file" / "data",
+            f"--salt_file={tmp_path / 'salt'}", option,
+        )  # fmt: skip
     (tmp_path / "bad.jsonl").write_text('{"file": "a.npy", "name": "X"}\n')
     said = refused(capsys, tmp_path / "in", data_dir, f"--labels={tmp_path / 'bad.jsonl'}")
     assert "line 1" in said and "unknown field name" in said
-    assert not data_dir.exists()
+    assert not data_dir.exists() and not list(tmp_path.glob("data-*"))
+
+
+def test_a_run_that_fails_at_once_binds_no_other(tmp_path, monkeypatch, capsys):
+    save_npy(tmp_path / "in" / "a.npy")
+    monkeypatch.setitem(sys.modules, "apache_beam", None)  # not installed
+    for before in (False, True):  # there was a data set already
+        said = refused(
+            capsys, tmp_path / "in", tmp_path / "data", "--runner=beam", "--size=48", "--overwrite"
+        )
+        assert "pip install" in said and not (tmp_path / "data-ingest").exists()
+        if before:  # it is not replaced unless somebody says so again
+            assert "no journal to add" in refused(capsys, tmp_path / "in", tmp_path / "data")
+        assert ingest(tmp_path / "in", tmp_path / "data", *["--overwrite"] * before) == 0
+        assert shards.dataset_info(tmp_path / "data").size == SIZE
 
 
 @pytest.mark.parametrize("option", ["--patient_from=file", "--patient_from=folder", "--precropped"])
@@ -186,7 +209,7 @@ def test_no_accepted_clip_leaves_a_report_and_no_data_set(tmp_path, capsys):
     (tmp_path / "in" / "x.dcm").write_text("no")
     assert "none of 1 files" in refused(capsys, tmp_path / "in", tmp_path / "data")
     assert report(tmp_path / "data")["x.dcm"]["status"] == "rejected"
-    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "data").exists() and not (tmp_path / "data-ingest").exists()
 
 
 def test_another_run_must_agree_with_the_first(tmp_path, capsys):

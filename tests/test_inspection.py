@@ -210,6 +210,13 @@ def test_beside_a_record_that_tells_no_id_others_are_found_by_theirs(several, tm
     assert [path.name for path in tmp_path.glob("*.gif")] == [f"clip-{digits[:6]}.gif"]
 
 
+def test_a_clip_of_which_a_part_is_damaged_is_not_shown_as_if_it_were_whole(data, tmp_path, capsys):
+    data = small_echo.copy(data, tmp_path / "d")
+    small_echo.rewrite(data, 5, lambda _: b"junk")
+    assert inspect(data, f"--out={tmp_path}", f"--gif={4:016x}") == 2
+    assert "1 of its 2 records can be read" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_numbers_at_the_edge_of_what_may_be_are_shown(several, tmp_path, capsys):
     data = small_echo.copy(several, tmp_path / "d")
     small_echo.rewrite(data, 0, put("times", [0.0] * 10))

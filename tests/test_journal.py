@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from test_staging import task
 
@@ -50,6 +52,7 @@ def test_which_files_are_wanted(tmp_path):
 def test_other_settings_are_named(tmp_path):
     with opened(tmp_path) as log:
         build = log.settings["build"]
+        log.append([KEPT])
     with pytest.raises(InputError, match=r"\(size 64, not 32, another source\)"):
         opened(tmp_path, size=32, source="0d").__enter__()
     with pytest.raises(InputError, match=r"\(another salt\)"):
@@ -72,6 +75,61 @@ def test_lists_without_settings_are_the_rest_of_a_removed_journal(tmp_path):
     (tmp_path / "data-ingest" / "settings.json").unlink()
     with opened(tmp_path) as log:
         assert log.lists == []
+
+
+LINE = json.dumps({"name": "a", "key": "k"} | KEPT.outcome._asdict())
+
+
+@pytest.mark.parametrize(("name", "content"), [
+    *(("files-00000.jsonl", text) for text in (
+        "xx{", LINE + "\n" + LINE[:40], LINE + "\n\n", "[1]", "3", "[" * 100_000, "\udcff", "{}",
+        '{"sizes": []}', LINE.replace("[3, 4]", "null"), LINE.replace("val", "vax"),
+        LINE.replace('"frames": 0', '"frames": "0"'), LINE.replace('"mode"', '"node"'),
+    )),
+    ("files-00002.jsonl", LINE),  # and no 00001
+    *(("settings.json", text) for text in (
+        "", "{", "{}", "[]", "null", '{"build": "0a"}', '{"build": 1, "shard_bytes": 5}', "\udcff",
+    )),
+])  # fmt: skip
+def test_a_damaged_journal_is_named(tmp_path, name, content):
+    with opened(tmp_path) as log:
+        log.append([KEPT])
+    (log.folder / name).write_text(content, errors="surrogateescape")
+    before = {path: path.read_bytes() for path in log.folder.iterdir()}
+    said = rf"the journal {log.folder} is damaged \({name}\): start afresh with --overwrite"
+    with pytest.raises(InputError, match=said):
+        opened(tmp_path).__enter__()
+    assert before == {path: path.read_bytes() for path in log.folder.iterdir()}
+    with opened(tmp_path, overwrite=True) as log:
+        assert log.lists == []
+
+
+def test_where_nothing_was_done_nothing_is_left(tmp_path):
+    class Stopped(BaseException):
+        pass
+
+    with pytest.raises(Stopped), opened(tmp_path) as log:
+        (log.staged / "7f").mkdir(parents=True)
+        raise Stopped
+    assert not log.folder.exists()
+    with opened(tmp_path) as log:
+        pass  # as after kill -9
+    with pytest.raises(Stopped), opened(tmp_path, size=32) as log:
+        (log.staged / "7f").mkdir(parents=True)
+        (log.staged / "7f" / "7f3a").touch()
+        raise Stopped
+    with pytest.raises(InputError, match="size 32, not 64"):  # that work would be lost
+        opened(tmp_path).__enter__()
+    assert (log.staged / "7f" / "7f3a").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_other_files_is_left_alone(tmp_path, overwrite):
+    (tmp_path / "data-ingest" / "a").mkdir(parents=True)
+    (tmp_path / "data-ingest" / "settings.json").touch()
+    with pytest.raises(InputError, match="data-ingest is where the journal goes, and holds other"):
+        opened(tmp_path, overwrite=overwrite).__enter__()
+    assert {p.name for p in (tmp_path / "data-ingest").iterdir()} == {"a", "settings.json"}
 
 
 def test_it_is_its_owners_alone(tmp_path):

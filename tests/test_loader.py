@@ -322,6 +322,15 @@ def test_labels_follow_the_window(cfg, tmp_path):
     assert batch["phase"].dtype == batch["ejection_fraction"].dtype == np.float32
 
 
+def test_a_record_of_an_unknown_view_is_a_bad_one(cfg, tmp_path):
+    folder = write(tmp_path / "ds", [example(0), example(1, view="A9C")])
+    labelled = dataclasses.replace(cfg, data_dir=folder, batch_size=2, labels=True)
+    with pytest.raises(InputError, match=r"record 1 names no known view"):
+        take(labelled, 1)
+    (batch,) = take(dataclasses.replace(labelled, max_bad_records=1.0), 1)
+    assert sorted(batch["valid"]) == [False, True]
+
+
 @pytest.mark.parametrize(
     "masking, shape",
     [("consistent", (16,)), ("sector", (16,)), ("uniform_frame", (2, 16)), ("random", (32,))],
