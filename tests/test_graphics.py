@@ -138,7 +138,7 @@ def test_letters_are_cut_out_as_blocks_and_are_no_trace(phantoms, how):
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_no_letter_is_left_in_any_view(phantoms, view):
-    """In a PLAX, words that touch the aorta's long lines are cut out as a trace, or it is refused."""
+    """In a PLAX, words that touch the aorta's long lines may be taken for a trace, or refused."""
     frames, letters = written(phantoms[view], NAMES[:3], scale=0.4, bold=1)
     try:
         left, _ = graphics.cut_graphics(frames, phantoms[view].sector)
