@@ -33,6 +33,18 @@ OVERWRITE = (
 
 def main(argv: Sequence[str]) -> int:
     """The command."""
+    from data_pipelines import ingest_report
+
+    args = parse(argv)
+    summary = ingest(args)
+    ingest_report.print_summary(summary)
+    if args.json:
+        print(json.dumps(summary))
+    return 0
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command's options."""
     from data_pipelines import datasets
 
     parser = argparse.ArgumentParser(
@@ -68,14 +80,7 @@ def main(argv: Sequence[str]) -> int:
     )
     add("--overwrite", action="store_true", help=OVERWRITE)
     add("--json", action="store_true", help="figures as JSON on the last line")  # fmt: skip
-    args = parser.parse_args(argv)
-    summary = ingest(args)
-    from data_pipelines import ingest_report
-
-    ingest_report.print_summary(summary)
-    if args.json:
-        print(json.dumps(summary))
-    return 0
+    return parser.parse_args(argv)
 
 
 def ingest(args: argparse.Namespace) -> dict:

@@ -1,82 +1,52 @@
 """`echofm phantom`: simulated echo studies as DICOM, AVI, MP4 and npy files, with their truth."""
 
 import argparse
+import itertools
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from data_pipelines.places import data_folder
 from echofm_jax import cli
 from echofm_jax.atomic import new_folder
 from echofm_jax.errors import InputError
 
 EXAMPLE = """example:
-  echofm phantom --output studies
-  echofm ingest --source studies --data_dir data
+  echofm phantom --output studies --data_dir data          # files, and shards made of them
+  echofm phantom --output af --rhythm sinus=3 atrial_fibrillation=1 --views A4C A2C
+  echofm phantom --output valves --views PLAX A4C --colour 0.5
 
 It writes studies/P001/... with invented identities, labels.jsonl (phase of every frame, ED, ES,
-view, ejection fraction) and, beside it, studies-truth/ with volumes and masks of every clip.
+view, ejection fraction, grades of the aortic valve) and, beside it, studies-truth/: truth.jsonl
+(rhythm, R waves, RR intervals, ejection fraction of every beat) and P001_1.npz for each clip
+(volumes [T] in ml; masks of LV, LA, RV, RA, myocardium, np.unpackbits(..., axis=-1, count=width)).
+
+rhythms and their default shares of the patients: sinus 5 (40-160 a minute), sinus_arrhythmia 1,
+atrial_fibrillation 2, premature_beats 1, bigeminy 1. Aortic stenosis and regurgitation are each
+absent in 60 % of patients, early in 20 %, significant in 20 %; stenosis shows in PLAX,
+regurgitation in colour. Ejection fraction 15-75 %, 20-80 frames a second (colour 20-30), 2-4 s.
+views, in turn: A4C, A2C, PLAX, PSAX_MV, PSAX_PM, PSAX_AP.
+
+With --data_dir, what it wrote goes through `echofm ingest`; for its other options call it yourself.
 It is a simulation: nothing in it was measured on a person."""
+SHARES = {"sinus": 5.0, "sinus_arrhythmia": 1.0, "atrial_fibrillation": 2.0, "premature_beats": 1.0,
+          "bigeminy": 1.0}  # fmt: skip
+GOLDEN = 0.618033988749895  # its multiples fill [0, 1) evenly: any number of them has the shares
 
 
-def main(argv: Sequence[str]) -> int:
-    """The command."""
-    parser = argparse.ArgumentParser(
-        "echofm phantom", description=__doc__, epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    add = parser.add_argument
-    add("--output", required=True, type=Path, help="a folder that does not exist")
-    add("--studies", type=int, default=20, help="simulated patients")
-    add("--clips_per_study", type=int, default=2)
-    add("--seed", type=int, default=0)
-    add("--json", action="store_true", help="figures as JSON on the last line")
-    args = parser.parse_args(argv)
-    summary = write_studies(args.output, args.studies, args.clips_per_study, args.seed)
-    print(f"{summary['clips']} simulated clips of {summary['studies']} invented patients")
-    print(f"files and labels.jsonl: {args.output}")
-    print(f"volumes and masks: {summary['truth']}")
-    print(f"next: echofm ingest --source {args.output} --data_dir DATA")
-    if args.json:
-        print(json.dumps(summary))
-    return 0
+class Content(NamedTuple):
+    """What all studies of one call share."""
 
-
-def write_studies(output: Path, studies: int, clips_per_study: int, seed: int) -> dict:
-    """Write every study, labels.jsonl and the truth; whole or not at all.
-
-    Raises:
-      InputError: a number makes no sense; `output` or `output`-truth exists or cannot be written.
-    """
-    if studies < 1 or clips_per_study < 1 or seed < 0:
-        raise InputError(
-            f"--studies={studies} and --clips_per_study={clips_per_study} must be at least 1, "
-            f"--seed={seed} at least 0"
-        )
-    from tqdm import tqdm
-
-    from data_pipelines.workers import map_in_order
-
-    truth = output.with_name(f"{output.name}-truth")
-    total = studies * clips_per_study
-    with (
-        new_folder(truth) as truth_folder,
-        new_folder(output) as folder,
-        (folder / "labels.jsonl").open("w") as labels,
-    ):
-        tasks = [
-            Task(folder, truth_folder, *divmod(index, clips_per_study), index, seed)
-            for index in range(total)
-        ]
-        done = map_in_order(write_clip, tasks, len(os.sched_getaffinity(0)))
-        for label in tqdm(done, "phantom", total, unit="clip", file=sys.stderr):
-            labels.write(json.dumps(label) + "\n")
-    return {
-        "studies": studies, "clips": total, "output": str(output), "truth": str(truth),
-        "seed": seed,
-    }  # fmt: skip
+    shares: dict[str, float]  # rhythms, of patients
+    views: Sequence[str]
+    colour: float  # share of the clips whose view has it
+    overlays: Sequence[str]
+    size: tuple[int, int]  # H, W in pixels
+    seed: int
 
 
 class Task(NamedTuple):
@@ -87,29 +57,164 @@ class Task(NamedTuple):
     study: int
     number: int  # within the study
     index: int  # over all studies
-    seed: int
+    content: Content
 
 
-def write_clip(task: Task) -> dict:
-    """One clip's file and truth; returns its line of labels.jsonl."""
+def main(argv: Sequence[str]) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        "echofm phantom", description=__doc__, epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--output", required=True, type=Path, help="a folder that does not exist")
+    add("--data_dir", type=data_folder, help="ingest the studies into this data set, too")
+    add("--studies", type=int, default=20, help="simulated patients")
+    add("--clips_per_study", type=int, default=2)
+    add("--rhythm", nargs="+", metavar="NAME[=SHARE]", help="default: all, as below")
+    add("--views", nargs="+", metavar="VIEW", help="default: all, in turn")
+    add("--colour", type=float, default=0.0, help="share of PLAX and A4C in colour Doppler (0-1)")
+    add("--overlays", nargs="*", metavar="KIND", help="text, ruler, ecg, logo; default all")
+    add("--size", nargs=2, type=int, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
+    add("--seed", type=int, default=0)
+    add("--json", action="store_true", help="figures as JSON on the last line")
+    args = parser.parse_args(argv)
+    content = check(args)
+    ingestion = _ingestion(args)
+    summary = write_studies(args.output, args.studies, args.clips_per_study, content)
+    print(f"{summary['clips']} simulated clips of {summary['studies']} invented patients")
+    print(f"files and labels.jsonl: {args.output}")
+    print(f"volumes, masks, rhythms: {summary['truth']}")
+    if ingestion:
+        from data_pipelines import ingest, ingest_report
+
+        summary["ingest"] = ingest.ingest(ingestion)
+        ingest_report.print_summary(summary["ingest"])
+    else:
+        print(f"next: echofm ingest --source {args.output} --data_dir DATA")
+    if args.json:
+        print(json.dumps(summary))
+    return 0
+
+
+def check(args: argparse.Namespace) -> Content:
+    """What is asked for. Raises InputError for what makes no sense or is unknown."""
+    from data_pipelines.phantom_image import VIEWS
+    from data_pipelines.phantom_screen import OVERLAYS
+
+    if args.studies < 1 or args.clips_per_study < 1 or args.seed < 0:
+        raise InputError(
+            f"--studies={args.studies} and --clips_per_study={args.clips_per_study} must be at "
+            f"least 1, --seed={args.seed} at least 0"
+        )
+    if not 0 <= args.colour <= 1:
+        raise InputError(f"--colour={args.colour:g} must be a share from 0 to 1")
+    if not all(64 <= side <= 4096 for side in args.size):
+        raise InputError(f"--size {args.size[0]} {args.size[1]}: 64 to 4096 pixels a side")
+    views = VIEWS if args.views is None else args.views
+    overlays = OVERLAYS if args.overlays is None else args.overlays
+    for option, given, known in (("views", views, VIEWS), ("overlays", overlays, OVERLAYS)):
+        if unknown := [name for name in given if name not in known]:
+            raise InputError(f"--{option}: unknown {unknown[0]}; known: {', '.join(known)}")
+    shares = SHARES if args.rhythm is None else parse_shares(args.rhythm)
+    return Content(shares, views, args.colour, overlays, tuple(args.size), args.seed)
+
+
+def parse_shares(words: Sequence[str]) -> dict[str, float]:
+    """NAME[=SHARE] … → {rhythm: share}. Raises InputError naming the first that is wrong."""
+    shares = {}
+    for word in words:
+        name, given, share = word.partition("=")
+        if name not in SHARES:
+            raise InputError(f"--rhythm: unknown {name}; known: {', '.join(SHARES)}")
+        try:
+            shares[name] = float(share) if given else 1.0
+        except ValueError:
+            shares[name] = 0.0
+        if not 0 < shares[name] < float("inf"):
+            raise InputError(f"--rhythm {word}: the share must be a number above 0")
+    return shares
+
+
+def rhythm_of(study: int, shares: dict[str, float]) -> str:
+    """The rhythm of a study, such that any number of studies has about these shares."""
+    at = (study + 0.5) * GOLDEN % 1 * sum(shares.values())
+    ends = itertools.accumulate(shares.values())
+    return list(shares)[sum(end <= at for end in ends)]
+
+
+def _ingestion(args: argparse.Namespace) -> argparse.Namespace | None:
+    """The options of `echofm ingest`, checked before anything is written."""
+    if args.data_dir is None:
+        return None
+    from data_pipelines import ingest
+
+    colour = ["--colour"] if args.colour else []
+    options = ingest.parse(
+        ["--source", str(args.output), "--data_dir", str(args.data_dir), *colour]
+    )
+    ingest.check(options)
+    return options
+
+
+def write_studies(output: Path, studies: int, clips_per_study: int, content: Content) -> dict:
+    """Write every study, labels.jsonl and the truth; whole or not at all.
+
+    Raises:
+      InputError: `output` or `output`-truth exists or cannot be written.
+    """
+    from tqdm import tqdm
+
+    from data_pipelines.workers import map_in_order
+
+    truth = output.with_name(f"{output.name}-truth")
+    total = studies * clips_per_study
+    rhythms, views = Counter(), Counter()
+    with (
+        new_folder(truth) as truth_folder,
+        new_folder(output) as folder,
+        (folder / "labels.jsonl").open("w") as labels,
+        (truth_folder / "truth.jsonl").open("w") as truths,
+    ):
+        tasks = [
+            Task(folder, truth_folder, *divmod(index, clips_per_study), index, content)
+            for index in range(total)
+        ]
+        done = map_in_order(write_clip, tasks, len(os.sched_getaffinity(0)))
+        for label, known in tqdm(done, "phantom", total, unit="clip", file=sys.stderr):
+            labels.write(json.dumps(label) + "\n")
+            truths.write(json.dumps(known) + "\n")
+            rhythms[known["rhythm"]] += 1
+            views[label["view"]] += 1
+    return {
+        "studies": studies, "clips": total, "rhythms": rhythms, "views": views,
+        "output": str(output), "truth": str(truth), "seed": content.seed,
+    }  # fmt: skip
+
+
+def write_clip(task: Task) -> tuple[dict, dict]:
+    """One clip's file and truth; returns its lines of labels.jsonl and of truth.jsonl."""
     import cv2
     import numpy as np
 
     from data_pipelines.phantom_files import FORMATS, identity
     from data_pipelines.phantom_heart import Heart
-    from data_pipelines.phantom_image import VIEWS, simulate
+    from data_pipelines.phantom_image import simulate
 
     cv2.setNumThreads(1)
-    folder, truth, study, number, index, seed = task
+    folder, truth, study, number, index, content = task
+    seed = content.seed
     patient, person = f"P{study + 1:03d}", identity(study, seed)
-    heart = Heart.draw(np.random.default_rng([seed, study]))  # the same in all clips of a study
-    view = VIEWS[index % len(VIEWS)]
-    clip = simulate(view, seed * 100_000 + index, heart=heart)
+    # The same heart in all clips of a study.
+    heart = Heart.draw(np.random.default_rng([seed, study]), rhythm_of(study, content.shares))
+    view = content.views[index % len(content.views)]
+    colour = (index + 0.5) * GOLDEN % 1 < content.colour
+    clip = simulate(view, seed * 100_000 + index, content.size, heart, colour)
     suffix, write = FORMATS[index % len(FORMATS)]
     name = f"{person['name'].split('^')[0]}_{person['seen']}_{number + 1}"
     path = folder / patient / f"{name}{suffix}"
     path.parent.mkdir(exist_ok=True, parents=True)
-    write(path, clip, person)
+    write(path, clip, person, overlays=content.overlays)
     np.savez_compressed(
         truth / f"{patient}_{number + 1}.npz",
         volumes=clip.volumes,
@@ -117,7 +222,7 @@ def write_clip(task: Task) -> dict:
         **{mask: np.packbits(pixels, axis=-1) for mask, pixels in clip.masks.items()},
         width=clip.frames.shape[2],
     )
-    return {
+    label = {
         "file": path.relative_to(folder).as_posix(),
         "patient": patient,
         "fps": clip.fps,
@@ -125,9 +230,24 @@ def write_clip(task: Task) -> dict:
         "phase": [round(float(p), 5) % 1 for p in clip.phase],
         "end_diastole": clip.end_diastole.tolist(),
         "end_systole": clip.end_systole.tolist(),
-        "ejection_fraction": round(float(clip.ejection_fraction), 3),
+        "ejection_fraction": round(clip.ejection_fraction, 3),
+        "aortic_stenosis": clip.aortic_stenosis,
+        "aortic_regurgitation": clip.aortic_regurgitation,
         "simulated": True,
     }
+    known = {
+        "file": label["file"],
+        "patient": patient,
+        "rhythm": clip.rhythm,
+        "colour": clip.frames.ndim == 4,
+        "heart_rate": round(clip.heart_rate, 2),
+        "r_waves": clip.r_waves.round(4).tolist(),
+        "rr_intervals": clip.rr_intervals.round(4).tolist(),
+        "premature": clip.premature.tolist(),
+        "beat_ejection_fractions": clip.beat_ejection_fractions.round(2).tolist(),
+        "simulated": True,
+    }
+    return label, known
 
 
 if __name__ == "__main__":

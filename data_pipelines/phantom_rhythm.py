@@ -1,99 +1,86 @@
-"""The cardiac cycle of a simulated heart: beats, phases, contraction, valves and ECG.
+"""When a simulated heart beats: the R waves of its rhythm.
 
-Durations of systole follow the heart rate as in people: isovolumic times are constant, ejection
-goes with the square root of the RR interval, and diastole gets what is left.
+Sinus rhythm and its arrhythmia by breath, atrial fibrillation, single premature ventricular beats
+and bigeminy. The interval between two R waves is RR.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-ISOVOLUMIC_CONTRACTION = 0.05  # s; longer than a frame at 25/s, so each ED and ES is seen exactly
-ISOVOLUMIC_RELAXATION = 0.07  # s
-EJECTION = 0.28  # s at an RR interval of one second
+HEART_RATES = {  # beats a minute
+    "sinus": (40.0, 160.0),
+    "sinus_arrhythmia": (50.0, 95.0),
+    "atrial_fibrillation": (60.0, 150.0),
+    "premature_beats": (50.0, 110.0),
+    "bigeminy": (55.0, 100.0),
+}
+RHYTHMS = tuple(HEART_RATES)
+BREATHS = 0.25  # a second
+# Half of the longest RR minus the shortest, over their mean: from 0.12 s at usual rates on, it is
+# called an arrhythmia (Surawicz & Knilans, Chou's Electrocardiography).
+RESPIRATORY = (0.12, 0.22)
+# Standard deviation of RR over its mean in atrial fibrillation (Tateno & Glass 2001: about 0.24).
+IRREGULAR = (0.20, 0.30)
+REFRACTORY = 0.3  # s, in which the atrioventricular node conducts nothing
+COUPLING = (0.55, 0.70)  # of the sinus interval, from a beat to the premature one
+BETWEEN_PREMATURE = (3, 6)  # sinus beats
+BEFORE = 4  # beats before the clip, in which its rhythm settles
 
 
-def _smooth_steps(phase: np.ndarray, knots: list[tuple[float, float]]) -> np.ndarray:
-    """Smoothstep interpolation of (phase, value) knots; flat at every knot."""
-    at, value = np.array(knots).T
-    left = np.clip(np.searchsorted(at, phase, side="right") - 1, 0, len(at) - 2)
-    x = np.clip((phase - at[left]) / (at[left + 1] - at[left]), 0, 1)
-    return value[left] + (value[left + 1] - value[left]) * x * x * (3 - 2 * x)
+class RWaves(NamedTuple):
+    """R waves from before a clip to after it."""
+
+    times: np.ndarray  # [N] s, 0 is the first frame
+    premature: np.ndarray  # [N] bool: a ventricular beat that comes early
+    atrial: np.ndarray  # [N] bool: the atria contract before it
 
 
-@dataclass(frozen=True)
-class Cycle:
-    """Landmarks of one beat as phases in [0, 1); 0 is end-diastole (the R wave)."""
+def r_waves(
+    rhythm: str,
+    rr: float,
+    variation: float,
+    seconds: float,
+    breath: float,
+    rng: np.random.Generator,
+) -> RWaves:
+    """R waves of one of `RHYTHMS` for a clip of `seconds`.
 
-    rr: float  # mean RR interval, s
-    ejection: float  # aortic valve opens
-    end_systole: float
-    filling: float  # mitral valve opens
-    diastasis: float
-    atrial_kick: float
-
-    @classmethod
-    def at(cls, heart_rate: float) -> "Cycle":
-        """The cycle at `heart_rate` beats a minute."""
-        rr = 60.0 / heart_rate
-        ejection = ISOVOLUMIC_CONTRACTION / rr
-        end_systole = ejection + EJECTION / np.sqrt(rr)
-        filling = end_systole + ISOVOLUMIC_RELAXATION / rr
-        rest = 1.0 - filling
-        return cls(rr, ejection, end_systole, filling, filling + 0.4 * rest, 1.0 - 0.3 * rest)
-
-    def contraction(self, phase: np.ndarray) -> np.ndarray:
-        """Part of the stroke volume that is out of the ventricle: 0 at ED, 1 at ES."""
-        return _smooth_steps(
-            phase,
-            [(0, 0), (self.ejection, 0), (self.end_systole, 1), (self.filling, 1),
-             (self.diastasis, 0.28), (self.atrial_kick, 0.24), (1, 0)],
-        )  # fmt: skip
-
-    def mitral_opening(self, phase: np.ndarray) -> np.ndarray:
-        """0 closed, 1 wide open: E wave, half closed in diastasis, A wave."""
-        rest = 1.0 - self.filling
-        return _smooth_steps(
-            phase,
-            [(0, 0), (self.filling, 0), (self.filling + 0.15 * rest, 1), (self.diastasis, 0.35),
-             (self.atrial_kick, 0.35), (self.atrial_kick + 0.15 * rest, 0.75), (1, 0)],
-        )  # fmt: skip
-
-    def aortic_opening(self, phase: np.ndarray) -> np.ndarray:
-        """0 closed, 1 open: during ejection only."""
-        edge = 0.15 * (self.end_systole - self.ejection)
-        return _smooth_steps(
-            phase,
-            [(0, 0), (self.ejection, 0), (self.ejection + edge, 1),
-             (self.end_systole - edge, 0.9), (self.end_systole, 0), (1, 0)],
-        )  # fmt: skip
-
-    def ecg(self, phase: np.ndarray) -> np.ndarray:
-        """One lead, R wave 1.0 high at phase 0."""
-        seconds = ((phase + 0.5) % 1.0 - 0.5) * self.rr  # signed, from the nearest R wave
-        after = (phase % 1.0) * self.rr
-        t_wave = 0.85 * self.end_systole * self.rr
-        waves = [(seconds, -0.15, 0.022, 0.12), (seconds, -0.028, 0.007, -0.1),
-                 (seconds, 0.0, 0.009, 1.0), (seconds, 0.028, 0.008, -0.2),
-                 (after, t_wave, 0.035, 0.25)]  # fmt: skip
-        return sum(h * np.exp(-0.5 * ((x - at) / width) ** 2) for x, at, width, h in waves)
+    `rr` is the mean interval [s], `variation` the relative standard deviation that every sinus
+    node has, `breath` the part of a breath (0–1) that is over at the first frame.
+    """
+    count = int(seconds / rr * 1.5) + BEFORE + 12
+    jitter = 1 + variation * np.clip(rng.standard_normal(count), -2.5, 2.5)
+    if rhythm == "atrial_fibrillation":
+        intervals = _irregular(rr, rng.uniform(*IRREGULAR), 2 * count, rng)
+    elif rhythm == "sinus_arrhythmia":
+        intervals = rr * jitter * _by_breath(rr, rng.uniform(*RESPIRATORY), breath, count)
+    else:
+        intervals = rr * jitter
+    times = np.cumsum(intervals)
+    premature = np.zeros(len(times), bool)
+    if rhythm in ("premature_beats", "bigeminy"):
+        after = 1 if rhythm == "bigeminy" else int(rng.integers(*BETWEEN_PREMATURE))
+        premature[2 :: 1 + after] = True
+        # The sinus node keeps its time, so the pause makes up for what the beat came too early.
+        early = np.flatnonzero(premature)
+        times[early] = times[early - 1] + np.maximum(rng.uniform(*COUPLING) * rr, 0.33)
+    start = times[BEFORE] - rng.uniform() * (times[BEFORE] - times[BEFORE - 1])
+    if rhythm == "premature_beats":  # one of them is seen
+        start = times[premature & (np.arange(count) > BEFORE)][0] - rng.uniform(0.2, 0.6) * seconds
+    atrial = ~premature if rhythm != "atrial_fibrillation" else np.zeros(len(times), bool)
+    times = times - start
+    kept = times < seconds + 3 * rr  # at least one of them lies behind the clip
+    return RWaves(times[kept], premature[kept], atrial[kept])
 
 
-def beat_times(
-    cycle: Cycle, seconds: float, variation: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Times [s] of the R waves from before 0 to after `seconds`; RR varies by `variation`."""
-    count = int(seconds / cycle.rr) + 4
-    intervals = cycle.rr * (1 + variation * np.clip(rng.standard_normal(count), -2.5, 2.5))
-    return np.cumsum(intervals) - intervals[0] - rng.uniform() * intervals[1]
+def _irregular(rr: float, spread: float, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Independent intervals [s], none shorter than the node's refractory period."""
+    mean, deviation = rr - REFRACTORY, spread * rr
+    return REFRACTORY + rng.gamma((mean / deviation) ** 2, deviation**2 / mean, count)
 
 
-def phase_at(times: np.ndarray, beats: np.ndarray) -> np.ndarray:
-    """Phase in [0, 1) of each time [s]: linear between one R wave and the next."""
-    return np.interp(times, beats, np.arange(len(beats), dtype=np.float64)) % 1.0
-
-
-def first_frames_after(phase: np.ndarray, landmark: float) -> np.ndarray:
-    """Indices of the first frame at or after `landmark` in each beat that the frames show."""
-    turned = (phase - landmark) % 1.0
-    return np.flatnonzero(turned[1:] < turned[:-1]) + 1
+def _by_breath(rr: float, depth: float, breath: float, count: int) -> np.ndarray:
+    """Relative length of each interval: short while breathing in, long while breathing out."""
+    times = rr * (np.arange(count) - BEFORE)
+    return 1 - depth * np.sin(2 * np.pi * (BREATHS * times + breath))

@@ -126,7 +126,7 @@ def fit_parts(active: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     halves = [largest_part(parts[0] & (np.arange(active.shape[1]) < seam)),
               largest_part(parts[0] & (np.arange(active.shape[1]) > seam))]  # fmt: skip
     fans = [fit_fan(half) if half.mean() > 0.03 else None for half in halves]
-    return [] if None in fans else list(zip(halves, fans, strict=True))
+    return [] if any(fan is None for fan in fans) else list(zip(halves, fans, strict=True))
 
 
 def cropped_sector(frames: np.ndarray) -> np.ndarray:

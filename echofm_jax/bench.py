@@ -1,8 +1,9 @@
-"""`echofm bench`: the step, the loader, ingestion and start-up, measured; the last line is JSON.
+"""`echofm bench`: step, loader, ingestion, phantom and start-up, measured; the last line is JSON.
 
 echofm bench step --model vit_s
 echofm bench loader --data_dir DATA
 echofm bench ingest --source FOLDER
+echofm bench phantom
 echofm bench startup
 """
 
@@ -14,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from data_pipelines import bench_ingest, bench_loader
+from data_pipelines import bench_ingest, bench_loader, bench_phantom
 from echofm_jax import cli
 
 STARTUP = {
@@ -38,12 +39,18 @@ def main(argv: Sequence[str]) -> int:
     step.add_argument("--steps", type=int, default=8)
     bench_loader.add_arguments(parts.add_parser("loader", help="clips a second and core"))
     bench_ingest.add_arguments(parts.add_parser("ingest", help="DICOM clips a second and core"))
+    bench_phantom.add_arguments(
+        parts.add_parser("phantom", help="simulated clips a second and core")
+    )
     parts.add_parser("startup", help="import and --help, whole processes")
     for part in parts.choices.values():
         part.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
     options = vars(parser.parse_args(argv))
     part, only_json = options.pop("part"), options.pop("json")
-    run = {"step": _step, "loader": _loader, "ingest": _ingest, "startup": _startup}[part]
+    run = {
+        "step": _step, "loader": _loader, "ingest": _ingest, "phantom": _phantom,
+        "startup": _startup,
+    }[part]  # fmt: skip
     result = run(**options)
     if not only_json:
         for name, value in result.items():
@@ -64,6 +71,10 @@ def _loader(**options) -> dict:
 
 def _ingest(**options) -> dict:
     return bench_ingest.bench_ingest(**options)
+
+
+def _phantom(**options) -> dict:
+    return bench_phantom.bench_phantom(**options)
 
 
 def _startup(runs: int = 7) -> dict:

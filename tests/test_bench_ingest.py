@@ -17,7 +17,7 @@ from echofm_jax.errors import InputError
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantoms")
-    write_phantoms(folder, height=96)
+    write_phantoms(folder, height=120)
     return folder
 
 

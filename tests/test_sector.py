@@ -265,3 +265,11 @@ def test_a_linear_probe_with_burned_in_identity_is_refused(tmp_path):
     with pytest.raises(Rejected) as caught:
         sector.find_sectors(to_grey(readers.read(file).frames))
     assert caught.value.reason == "no_sector"
+
+
+@pytest.mark.parametrize("halves, count", [((1, 1), 2), ((1, None), 0), ((None, 1), 0)])
+def test_a_part_that_is_no_fan_is_cut_in_two(halves, count, monkeypatch):
+    some = np.array([60, 5, -0.6, 0.6, 8, 100])
+    fits = iter([None, *(half and some for half in halves)])
+    monkeypatch.setattr(sector, "fit_fan", lambda part: next(fits))
+    assert len(sector.fit_parts(fan.fan_mask(some, 110, 120) > 0)) == count
