@@ -40,7 +40,7 @@ steps=${QUICKSTART_STEPS:-240}
 if [ -z "$source" ]; then
   step "1/7  Simulated echo studies (DICOM, AVI, MP4, npy)"
   source=$output/studies
-  echofm phantom --output "$source"
+  echofm phantom --output "$source" --rhythm sinus --views A4C A2C PLAX PSAX_MV
   # Nothing secret in a simulation: a fixed salt makes the same split every time.
   echo simulated-studies-hold-no-secrets >"$output/salt"
   export ECHOFM_SALT_FILE=$output/salt
