@@ -10,8 +10,6 @@ from data_pipelines.graphics import FEWEST, cut_graphics
 from data_pipelines.modes import coloured
 from data_pipelines.sector import Sector, cropped_sector, find_sectors, moving
 
-PACE = 30.0  # frames a second in which graphics are looked for: at more, tissue too stands still
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cleaned:
@@ -56,10 +54,7 @@ def clean(clip: Clip, *, size: int, colour: bool, precropped: bool = False) -> C
         if len(live) < FEWEST:
             raise Rejected("no_sector", f"fewer than {FEWEST} frames that differ")
         whole, mode = one_sector(find_sectors(some(grey, live)), clip, colour)
-        paced = live[:: max(1, round(clip.fps * len(live) / len(grey) / PACE))]
-        if len(paced) < FEWEST:
-            paced = live
-        mask, ecg_removed = cut_graphics(some(clip.frames, paced), whole)
+        mask, ecg_removed = cut_graphics(some(clip.frames, live), whole)
         mask = within_region(mask, clip.region)
     mode = mode or ("colour_doppler" if coloured(clip.frames, mask) else "b_mode")
     source = clip.frames if colour else grey

@@ -7,7 +7,6 @@ pixels and random weights find.
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from echofm_jax import cli, phase
+from echofm_jax.atomic import write_text
 from echofm_jax.buckets import local_path
 from echofm_jax.errors import InputError
 
@@ -155,7 +155,7 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -
         visualize.similarity_maps(figures / "similarity.png", **maps, simulated=info.simulated)
     if logged := read_metrics(workdir / "metrics.jsonl"):
         visualize.loss_curves(figures / "loss.png", logged)
-    write(workdir / "evaluation.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
+    write_text(workdir / "evaluation.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     return found
 
 
@@ -214,13 +214,6 @@ def table(found: Mapping) -> str:
         interval = "" if low is None else f"[{low:.4g}, {high:.4g}]"
         lines.append(f"  {meaning:44s} {value:22s} {interval}".rstrip())
     return "\n".join(lines)
-
-
-def write(path: Path, text: str) -> None:
-    """A whole file or none."""
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.write_text(text)
-    half.replace(path)
 
 
 if __name__ == "__main__":

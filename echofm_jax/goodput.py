@@ -20,6 +20,7 @@ import math
 import time
 from pathlib import Path
 
+from echofm_jax.atomic import write_text
 from echofm_jax.timeline import Timeline
 
 log = logging.getLogger(__name__)
@@ -101,11 +102,9 @@ def read_runs(path: Path) -> list[dict]:
 
 def write_runs(path: Path, rows: list[dict]) -> None:
     """Replace a `goodput.json` as a whole."""
-    temporary = path.with_suffix(".tmp")
     lines = ",\n".join(json.dumps(row) for row in rows)
     try:
-        temporary.write_text(f"[{lines}]\n")
-        temporary.replace(path)
+        write_text(path, f"[{lines}]\n")
     except OSError as error:  # no reason to end a run
         log.warning("%s cannot be written: %s", path, error.strerror or error)
 

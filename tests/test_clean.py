@@ -147,7 +147,7 @@ def test_a_stop_is_kept_but_not_what_is_written_into_it():
 
 
 def test_of_a_fast_clip_little_is_cut():
-    """Neighbours of 200 frames a second hardly differ; all graphics are searched at one pace."""
+    """Neighbours of 200 frames a second hardly differ."""
     one = phantom("PSAX_MV", 12)
     blend = [((4 - k) * a + k * b) // 4 for a, b in itertools.pairwise(one.frames[:60].astype(int))
              for k in range(4)]  # fmt: skip
@@ -158,7 +158,7 @@ def test_of_a_fast_clip_little_is_cut():
 
 
 def test_what_is_too_short_to_verify_is_refused():
-    with pytest.raises(Rejected, match="fewer than 8 frames"):
+    with pytest.raises(Rejected, match="fewer than 8 frames that differ"):
         clean(clip(phantom("A4C", 3).frames[:7]), size=96, colour=False)
 
 

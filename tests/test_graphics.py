@@ -173,6 +173,23 @@ def test_a_picture_that_is_still_or_too_short_is_refused(phantoms):
             graphics.cut_graphics(frames, clip.sector)
 
 
+@pytest.mark.parametrize("view", ["A4C", "PSAX_AP"])
+def test_of_a_bright_picture_little_is_cut(view):
+    """With twice the gain all is steadier."""
+    clip = simulate(view, 12, size=(200, 260))
+    frames = np.clip(clip.frames * 2.0, 0, 255).astype(np.uint8)
+    left, _ = graphics.cut_graphics(frames, clip.sector)
+    assert left.sum() > 0.9 * clip.sector.sum()
+
+
+@needs_samples
+def test_a_real_trace_is_found_in_a_dim_copy():
+    frames = readers.read(SAMPLES / "icu_a4c_gray.npy").frames // 2
+    (sector,) = find_sectors(frames)
+    left, removed = graphics.cut_graphics(frames, sector.mask)
+    assert removed and not left[182:193].any()
+
+
 @needs_samples
 @pytest.mark.parametrize(
     ("name", "trace"),

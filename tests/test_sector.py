@@ -97,7 +97,9 @@ def test_fans(seed):
 
 def test_a_jump_is_no_cursor():
     screen = fan_screen(1)
-    frames = np.concatenate([screen.frames[:8], screen.frames[8:] // 2])
+    mean = screen.frames.mean(0)
+    calm = mean + 0.08 * (screen.frames - mean)  # less changes in all steps than in the jump
+    frames = np.concatenate([calm[:8], calm[8:] // 2]).astype(np.uint8)
     (found,) = sector.find_sectors(frames)
     assert (found.mask & screen.truth).sum() > 0.95 * screen.truth.sum()
 
