@@ -22,6 +22,7 @@ setup(
         "absl-py>=2.5",
         "array_record>=0.8.6",
         "av>=18.1",
+        "dm-pix>=0.4.5",  # structural similarity; 57 kB, needs what flax needs
         "flax>=0.12.8",
         "grain>=0.2.18",
         "importlib_resources>=7.1",  # tensorflow-datasets uses it without declaring it
@@ -38,6 +39,7 @@ setup(
         "pydicom>=3.0.2",
         "python-gdcm>=3.2.6",  # JPEG lossless, JPEG-LS and JPEG 2000 for pydicom (BSD licence)
         "safetensors>=0.8",
+        "scikit-learn>=1.9",  # linear heads and neighbours of an evaluation; imported only there
         "scipy>=1.17",
         "simplejpeg>=1.9",
         "tensorboardX>=2.6.5",

@@ -13,7 +13,7 @@ from scipy import stats
 from echofm_jax import config as configs
 from echofm_jax.compare_runs import Run
 from echofm_jax.errors import InputError
-from echofm_jax.evaluate import SHOWN
+from echofm_jax.measures import SHOWN
 from echofm_jax.sweep_file import HOW
 
 COST = {  # what a run took: (what it is, its unit)

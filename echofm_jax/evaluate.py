@@ -7,48 +7,31 @@ pixels and random weights find.
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
 from echofm_jax import cli, phase
 from echofm_jax.atomic import write_text
 from echofm_jax.buckets import local_path
 from echofm_jax.errors import InputError
+from echofm_jax.measures import SHOWN
+
+if TYPE_CHECKING:
+    from echofm_jax.held_out_recordings import HeldOut
 
 EXAMPLE = """example:
   echofm evaluate --workdir runs/smoke
   echofm evaluate --workdir runs/smoke --step 200 --split train --batches 4 --json
 """
 BATCH = 8  # clips
-SHOWN = {  # name in `evaluation.json`: (what it is, its unit)
-    "loss": ("total loss", ""),
-    "recon": ("reconstruction loss", ""),
-    "triplet": ("periodic contrast loss", ""),
-    "cycle": ("cycle distillation loss", ""),
-    "psnr": ("PSNR of hidden pixels inside the sector", "dB"),
-    "psnr_patch_mean": ("  each hidden patch its own mean", "dB"),
-    "effective_rank_model": ("effective rank of the frame embeddings", ""),
-    "effective_rank_random": ("  random weights", ""),
-    "prior_agreement_model": ("agreement with the pixel prior, r", ""),
-    "prior_agreement_random": ("  random weights", ""),
-    "cross_beat_error_model": ("cross-beat phase error", "% of a cycle"),
-    "cross_beat_error_pixels": ("  raw pixels", "% of a cycle"),
-    "cross_beat_error_random": ("  random weights", "% of a cycle"),
-    "cross_beat_error_chance": ("  chance", "% of a cycle"),
-    "heart_rate_found_model": ("share of recordings that show a cycle", ""),
-    "heart_rate_found_pixels": ("  raw pixels", ""),
-    "heart_rate_found_random": ("  random weights", ""),
-    "heart_rate_error_model": ("heart rate error where a cycle shows", "bpm"),
-    "heart_rate_error_pixels": ("  raw pixels", "bpm"),
-    "heart_rate_error_random": ("  random weights", "bpm"),
-    "end_diastole_error": ("end-diastole, to the nearest candidate", "s"),
-    "end_systole_error": ("end-systole, to the nearest candidate", "s"),
-}
 
 
 def main(argv: list[str]) -> int:
@@ -67,11 +50,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--batches", type=int, default=16, help=f"at most so many of {BATCH} clips (default 16)"
     )
+    parser.add_argument(
+        "--fit", type=int, default=256, help="recordings of train that heads are fitted on"
+    )
     parser.add_argument("--json", action="store_true", help="figures as JSON on the last line")
     args = parser.parse_args(argv)
     if args.batches < 1:
         raise InputError(f"--batches {args.batches}: give at least 1")
-    found = evaluate(args.workdir, args.step, args.split, args.batches)
+    if args.fit < 2:
+        raise InputError(f"--fit {args.fit}: give at least 2")
+    found = evaluate(args.workdir, args.step, args.split, args.batches, args.fit)
     print(table(found))
     print(f"wrote evaluation.json and figures/ in {args.workdir}")
     if args.json:
@@ -79,12 +67,13 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -> dict:
+def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, fit: int) -> dict:
     """Measure a checkpoint, write `evaluation.json` and `figures/`, return what was written.
 
-    Means are over clips (of phase: over recordings); `intervals` are 95 %, by bootstrap over
-    patients. What the data cannot tell is None. Raises InputError for a workdir, checkpoint or
-    split that is not there.
+    Means are over clips (of phase, views and ejection fractions: over recordings); `intervals` are
+    95 %, by bootstrap over patients. What the data cannot tell is None. Heads are fitted on `fit`
+    recordings of the training split. Raises InputError for a workdir, checkpoint or split that is
+    not there.
     """
     import jax
 
@@ -96,9 +85,10 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -
     from echofm_jax.checkpoint import load_params
     from echofm_jax.encode import encode
     from echofm_jax.held_out import INPUTS, measure_clips, reconstruction_frames
+    from echofm_jax.held_out_recordings import measure_recordings
     from echofm_jax.metrics import read_metrics
     from echofm_jax.model import init_params
-    from echofm_jax.recordings import measure_recordings, read_recording, sector_mask
+    from echofm_jax.recordings import describe, read_recording, sector_mask
     from echofm_jax.train import loader_config
 
     # ---- workdir and data ------------------------------------------------------------------
@@ -132,16 +122,25 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -
     clips = measure_clips(models, chain([first], rest), arch, objective)
     loader.close()
     index = clips.pop("index").tolist()
-    patients = [source[i].bytes_list("patient_id")[0] for i in index]
     # ---- whole recordings ------------------------------------------------------------------
-    embed = jax.jit(lambda params, clips: encode(params, clips, arch=arch).frames)
+    embed = jax.jit(lambda params, clips: encode(params, clips, arch=arch)[1:])
     embedders = {name: partial(embed, params) for name, params in models.items()}
-    recordings, maps = measure_recordings(
-        (read_recording(source[i], cfg) for i in index), embedders, arch
-    )
+
+    def described(source: ClipSource, rows: Sequence[int], what: str) -> Iterator:
+        for row in tqdm(rows, desc=what, disable=None):
+            recording = read_recording(source[row], cfg)
+            yield recording, describe(recording.frames, embedders, arch)
+
+    training = ()
+    if split != "train" and info.records.get("train"):  # else heads would be scored on their own
+        known = ClipSource(cfg.data_dir, "train")
+        rows = np.linspace(0, len(known) - 1, min(fit, len(known))).astype(int)
+        training = described(known, rows.tolist(), "train")
+    held_out, drawn = measure_recordings(training, described(source, index, split), arch)
     # ---- numbers and figures ---------------------------------------------------------------
-    found = {"step": step, "split": split, "clips": len(index), "patients": len(set(patients))}
-    found |= summary(clips, recordings, patients)
+    found = {"step": step, "split": split, "clips": len(index)}
+    found |= {"fitted_on": held_out.fitted_on, "patients": len(set(held_out.patients))}
+    found |= summary(clips, held_out)
     figures = workdir / "figures"
     original, masked, reconstructed = reconstruction_frames(
         models["model"], {k: first[k] for k in INPUTS}, arch=arch, objective=objective
@@ -151,8 +150,8 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -
         figures / "reconstruction.png", original[0], masked[0], reconstructed[0],
         arch.target_frames / rate if rate else None, info.simulated,
     )  # fmt: skip
-    if maps is not None:
-        visualize.similarity_maps(figures / "similarity.png", **maps, simulated=info.simulated)
+    if drawn is not None:
+        visualize.similarity_maps(figures / "similarity.png", **drawn, simulated=info.simulated)
     if logged := read_metrics(workdir / "metrics.jsonl"):
         visualize.loss_curves(figures / "loss.png", logged)
     write_text(workdir / "evaluation.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
@@ -171,29 +170,30 @@ def choose_split(records: Mapping[str, int], split: str | None, data_dir: str) -
     )
 
 
-def summary(
-    clips: Mapping[str, np.ndarray], recordings: Sequence[dict | None], patients: Sequence
-) -> dict:
+def summary(clips: Mapping[str, np.ndarray], held_out: "HeldOut") -> dict:
     """Means and intervals of what was measured, for JSON.
 
     Args:
       clips: {name: [n] of each clip, or a scalar of all}.
-      recordings: of the same clips, {name: value}; None for those shorter than a window.
-      patients: whose the clips are.
+      held_out: of the same clips, in the same order.
     """
-    per_clip = {name: values for name, values in clips.items() if np.ndim(values)}
-    whole = [(r, p) for r, p in zip(recordings, patients, strict=True) if r is not None]
-    measured = {name: (values, patients) for name, values in per_clip.items()}
-    for name in SHOWN.keys() - clips.keys():
-        measured[name] = ([r[name] for r, _ in whole], [p for _, p in whole])
+    patients = held_out.patients
     found = {name: float(values) for name, values in clips.items() if not np.ndim(values)}
+    measured = {name: values for name, values in clips.items() if np.ndim(values)}
+    measured |= held_out.probes
+    for name in SHOWN.keys() - clips.keys() - measured.keys():
+        measured[name] = [math.nan if r is None else r.get(name, math.nan) for r in held_out.phases]
     intervals = {}
-    for name, (values, groups) in measured.items():
-        found[name], *intervals[name] = phase.bootstrap(values, groups)
+    for name, values in measured.items():
+        found[name], *intervals[name] = phase.bootstrap(values, patients)
+    for name, (value, *interval) in held_out.statistics.items():
+        found[name], intervals[name] = value, interval
     return {
         **{name: known(found[name]) for name in SHOWN},
         "intervals": {k: [known(x) for x in intervals[k]] for k in SHOWN if k in intervals},
-        "recordings": [{k: known(v) for k, v in r.items()} for r, _ in whole],
+        "recordings": [
+            {k: known(v) for k, v in r.items()} for r in held_out.phases if r is not None
+        ],
     }
 
 
@@ -206,7 +206,8 @@ def table(found: Mapping) -> str:
     """What a person reads."""
     lines = [
         f"step {found['step']}, split {found['split']}: {found['clips']} clips of "
-        f"{found['patients']} patients, {len(found['recordings'])} at least a window long"
+        f"{found['patients']} patients, {len(found['recordings'])} at least a window long; heads "
+        f"fitted on {found['fitted_on']} recordings of train"
     ]
     for name, (meaning, unit) in SHOWN.items():
         low, high = found["intervals"].get(name, (None, None))

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
+import dm_pix
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,10 +74,11 @@ def clip_metrics(
     hidden = hidden_patches(bind(arch, params), batch, arch, objective)
     sector = jnp.repeat(batch["sector"][:, None, ..., None], arch.frames, 1)  # [B, T, H, W, 1]
     inside = take_tokens(target_patches(sector, arch), hidden.masked)  # [B, m, u'·p·p, 1]
-    return jax.vmap(losses)(batch["clip"], batch["noise"]) | {
-        "psnr": psnr(hidden.predictions, hidden.targets, inside),
-        "psnr_patch_mean": psnr(hidden.means, hidden.targets, inside),
-    }
+    found = jax.vmap(losses)(batch["clip"], batch["noise"])
+    for name, guess in (("", hidden.predictions), ("_patch_mean", hidden.means)):
+        found[f"psnr{name}"] = psnr(guess, hidden.targets, inside)
+        found[f"ssim{name}"] = ssim(batch["clip"], hidden.masked, guess, inside, arch)
+    return found
 
 
 def psnr(predictions: jax.Array, targets: jax.Array, inside: jax.Array) -> jax.Array:
@@ -85,6 +87,36 @@ def psnr(predictions: jax.Array, targets: jax.Array, inside: jax.Array) -> jax.A
     error = (predictions - targets) ** 2
     weight = jnp.broadcast_to(inside, error.shape)
     return -10 * jnp.log10((error * weight).sum(axes) / jnp.maximum(weight.sum(axes), 1))
+
+
+def ssim(
+    clips: jax.Array, masked: jax.Array, guess: jax.Array, inside: jax.Array, arch: Architecture
+) -> jax.Array:
+    """Structural similarity [B] of grey frames whose hidden patches were guessed.
+
+    Wang et al. 2004: Gaussian window of 11 pixels, σ 1.5, peak 1; the mean over the pixels of
+    hidden patches that lie `inside` [B, m, u'·p·p, 1] the sector and a window's half from the edge.
+
+    Args:
+      clips: [B, T, H, W(, C)] uint8.
+      masked: [B, m] hidden tokens.
+      guess: [B, m, u'·p·p or 1, C or 1] of them, pixels in [0, 1].
+      inside: which of their pixels count.
+      arch: of the model that guessed.
+    """
+    grey = to_unit(with_channels(jnp.asarray(clips))).mean(-1, keepdims=True)  # [B, T, H, W, 1]
+    original = target_patches(grey, arch)  # [B, t·L, u'·p·p, 1]
+    rows = jnp.arange(len(original))[:, None]
+    guess = jnp.broadcast_to(guess.mean(-1, keepdims=True), inside.shape)
+    counted = jnp.zeros(original.shape).at[rows, masked].set(inside)
+    shown, made, counted = (
+        unpatchify(patches, arch.steps, arch.pred_tubelet, arch.patch)
+        for patches in (original, original.at[rows, masked].set(guess), counted)
+    )  # [B, u'·t, H, W, 1] each
+    windows = jax.vmap(partial(dm_pix.ssim, return_map=True))
+    similar = windows(shown, made)[..., 0]  # [B, u'·t, H - 10, W - 10]
+    weight = counted[..., 5:-5, 5:-5, 0]
+    return (similar * weight).sum((1, 2, 3)) / jnp.maximum(weight.sum((1, 2, 3)), 1)
 
 
 @compiled

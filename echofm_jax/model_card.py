@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from echofm_jax.evaluate import SHOWN
+from echofm_jax.measures import SHOWN
 
 CARD = """\
 ---

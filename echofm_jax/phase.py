@@ -5,6 +5,7 @@ through their self-similarity S [t, t], so that a model's embeddings and raw pix
 alike. `echofm_jax.evaluate` says how the steps of a whole recording are made.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -214,6 +215,24 @@ def bootstrap(
     means = total[drawn].sum(axis=1) / count[drawn].sum(axis=1)
     low, high = np.percentile(means, [2.5, 97.5])
     return mean, float(low), float(high)
+
+
+def bootstrap_statistic(
+    statistic: Callable[[np.ndarray], float], groups: np.ndarray, resamples: int = 500
+) -> tuple[float, float, float]:
+    """`statistic(rows)` of all rows and its 95 % interval, drawing whole groups [n] again.
+
+    Draws of which it is nan do not count.
+    """
+    names, row = np.unique(groups, return_inverse=True)
+    whole = statistic(np.arange(len(row)))
+    if len(names) < 2 or np.isnan(whole):
+        return whole, float("nan"), float("nan")
+    rows_of = [np.flatnonzero(row == i) for i in range(len(names))]
+    drawn = np.random.default_rng(0).integers(len(names), size=(resamples, len(names)))
+    found = [statistic(np.concatenate([rows_of[i] for i in some])) for some in drawn]
+    low, high = np.nanpercentile(found, [2.5, 97.5])
+    return whole, float(low), float(high)
 
 
 def _components(S: np.ndarray) -> np.ndarray:

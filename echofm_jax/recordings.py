@@ -5,10 +5,10 @@ time, so that several heartbeats are seen and each embedding is the mean over it
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from data_pipelines import records
 from data_pipelines.clip_source import Record
@@ -27,14 +27,24 @@ class Recording:
 
     frames: np.ndarray  # [n, H, W] or [n, H, W, 3] uint8
     seconds: float  # between samples, nan = unknown
+    fps: float  # of the file, frames a second, nan = unknown
     beats: np.ndarray  # [n] time in beats (`phase.beat_time`), nan = unknown
     end_diastole: np.ndarray  # [k] where, in samples
     end_systole: np.ndarray  # [k]
     sector: np.ndarray  # [H, W] bool
+    whole: bool = True  # False: shorter than a window, and begun anew to fill one
+    patient: str = ""  # its hash
+    view: str = ""  # one of records.VIEWS
+    rhythm: str = ""  # one of records.RHYTHMS
+    ejection_fraction: float = float("nan")  # percent
+
+    def without_frames(self) -> "Recording":
+        """What is known of it."""
+        return dataclasses.replace(self, frames=np.zeros(0, np.uint8))
 
 
-def read_recording(record: Record, cfg: LoaderConfig) -> Recording | None:
-    """All of a record as `cfg` samples it; None if it is shorter than one window."""
+def read_recording(record: Record, cfg: LoaderConfig) -> Recording:
+    """All of a record as `cfg` samples it; of one shorter than a window, one without events."""
     fps = float(record.floats("fps")[0])
     num_frames = len(record.bytes_list("frames"))
     if cfg.window_seconds:
@@ -45,24 +55,29 @@ def read_recording(record: Record, cfg: LoaderConfig) -> Recording | None:
         times, interval = np.arange(float(num_frames)), 1.0
         seconds = 1 / fps if fps else float("nan")
     samples = int((times[-1] - times[0]) / interval + 1e-6) + 1
-    if samples < cfg.frames:
-        return None
+    whole = samples >= cfg.frames
+    samples = max(samples, cfg.frames)
     index = choose_frames(times, samples, samples * interval, None)  # [n]
     labelled = record.floats("phase")
-    beats = phase.beat_time(labelled) if len(labelled) else np.full(num_frames, np.nan)
+    known = whole and len(labelled)
+    beats = phase.beat_time(labelled) if known else np.full(num_frames, np.nan)
+    events = {
+        name: (times[record.integers(name)] - times[index[0]]) / interval if whole else np.zeros(0)
+        for name in ("end_diastole", "end_systole")
+    }
     return Recording(
         frames=decode_window(record, index, cfg),
         seconds=seconds,
+        fps=fps or float("nan"),
         beats=beats[index],
-        end_diastole=(times[label(record, "end_diastole")] - times[index[0]]) / interval,
-        end_systole=(times[label(record, "end_systole")] - times[index[0]]) / interval,
+        **events,
         sector=sector_mask(record, cfg),
+        whole=whole,
+        patient=record.bytes_list("patient_id")[0].decode(),
+        view=record.bytes_list("view")[0].decode(),
+        rhythm=record.bytes_list("rhythm")[0].decode(),
+        ejection_fraction=float(record.floats("ejection_fraction")[0]),
     )
-
-
-def label(record: Record, key: str) -> np.ndarray:
-    """An integer feature, [k], empty where the record has none."""
-    return np.array(record.example.features.feature[key].int64_list.value, int)
 
 
 def sector_mask(record: Record, cfg: LoaderConfig) -> np.ndarray:
@@ -75,29 +90,40 @@ def sector_mask(record: Record, cfg: LoaderConfig) -> np.ndarray:
     return records.unpack_sector(packed, stored)[np.ix_(*[nearest.astype(int)] * 2)]
 
 
-def embed_recording(
-    embed: Callable[[np.ndarray], np.ndarray], frames: np.ndarray, arch: Architecture
-) -> tuple[np.ndarray, np.ndarray]:
-    """Slide a model's window along a recording.
+class Described(NamedTuple):
+    """A recording as each source (a model, raw pixels) describes it."""
+
+    starts: np.ndarray  # [m] first frame of each step, half a tubelet apart
+    steps: dict[str, np.ndarray]  # source: [m, F] of its steps
+    video: dict[str, np.ndarray]  # source: [F] of all of it
+
+
+def describe(frames: np.ndarray, embedders: dict[str, Callable], arch: Architecture) -> Described:
+    """Slide the models' window along a recording; pixels are a source of their own.
 
     Args:
-      embed: clips [WINDOWS, T, H, W(, 3)] uint8 → frame embeddings [WINDOWS, t, D].
       frames: [n, H, W(, 3)] uint8, n at least T.
+      embedders: source: clips [WINDOWS, T, H, W(, 3)] uint8 → (frame embeddings [WINDOWS, t, D],
+        video embeddings [WINDOWS, D]).
       arch: gives T and the tubelet.
-
-    Returns:
-      z [m, D] and the first frame of each [m], half a tubelet apart (`phase.stitch`).
     """
     half, odd = divmod(arch.tubelet, 2)
     stride = arch.tubelet if odd else half  # steps stay evenly spaced
-    starts = np.arange(0, len(frames) - arch.frames + 1, stride)
-    windows = []
-    for i in range(0, len(starts), WINDOWS):
-        some = starts[i : i + WINDOWS]
-        padded = np.pad(some, (0, WINDOWS - len(some)), mode="edge")  # one shape, one compilation
-        clips = frames[padded[:, None] + np.arange(arch.frames)]  # [WINDOWS, T, H, W(, 3)]
-        windows.append(np.asarray(embed(clips))[: len(some)])
-    return phase.stitch(np.concatenate(windows), starts, arch.tubelet)
+    firsts = np.arange(0, len(frames) - arch.frames + 1, stride)
+    steps, video = {}, {}
+    for name, embed in embedders.items():
+        windows = []
+        for i in range(0, len(firsts), WINDOWS):
+            some = firsts[i : i + WINDOWS]
+            padded = np.pad(some, (0, WINDOWS - len(some)), mode="edge")  # one compilation
+            clips = frames[padded[:, None] + np.arange(arch.frames)]  # [WINDOWS, T, H, W(, 3)]
+            windows.append([np.asarray(found)[: len(some)] for found in embed(clips)])
+        each, whole = map(np.concatenate, zip(*windows, strict=True))
+        steps[name], starts = phase.stitch(each, firsts, arch.tubelet)
+        video[name] = whole.mean(0)
+    steps["pixels"] = pixel_features(frames, starts, arch.tubelet)
+    video["pixels"] = np.concatenate([steps["pixels"].mean(0), steps["pixels"].std(0)])
+    return Described(starts, steps, video)
 
 
 def pixel_features(frames: np.ndarray, starts: np.ndarray, tubelet: int) -> np.ndarray:
@@ -114,116 +140,6 @@ def pixel_features(frames: np.ndarray, starts: np.ndarray, tubelet: int) -> np.n
     return features - features.mean(1, keepdims=True)
 
 
-def phase_metrics(
-    recording: Recording, similarities: dict[str, np.ndarray], starts: np.ndarray, tubelet: int
-) -> dict:
-    """What the steps of one recording tell of its cardiac phase; nan where nothing is known.
-
-    Args:
-      recording: with its labels.
-      similarities: whose steps → [m, m] `phase.similarity`; `model` must be one of them.
-      starts: [m] first frame of each step, evenly spaced, m at least 2.
-      tubelet: frames of a step.
-
-    Returns:
-      For each source `cross_beat_error_*` (% of a cycle), `heart_rate_*` (bpm),
-      `heart_rate_found_*` (0 or 1) and `heart_rate_error_*`; `cross_beat_error_chance`,
-      `heart_rate_true`; of the model's steps `same_phase` [m] (step index, -1 for none) and
-      `seconds_per_step`; and what `end_points` returns.
-    """
-    seconds = float(starts[1] - starts[0]) * recording.seconds
-    beats = phase.step_beat_time(recording.beats, starts, tubelet)
-    true_rate = mean_rate(beats, seconds)
-    found = {"seconds_per_step": seconds, "heart_rate_true": true_rate}
-    for name, S in similarities.items():
-        error, chance = phase.cross_beat_phase_error(S, beats)
-        rate = phase.heart_rate(S, seconds)
-        found |= {
-            f"cross_beat_error_{name}": error,
-            "cross_beat_error_chance": chance,
-            f"heart_rate_{name}": rate,
-            f"heart_rate_found_{name}": float(np.isfinite(rate)),
-            f"heart_rate_error_{name}": abs(rate - true_rate),
-        }
-    half_cycle = np.nan_to_num(30 / found["heart_rate_model"], nan=0.4)
-    same = phase.same_phase_retrieval(similarities["model"], seconds, half_cycle)
-    found["same_phase"] = same.tolist()
-    return found | end_points(recording, similarities["model"], starts, tubelet)
-
-
-def mean_rate(beats: np.ndarray, seconds: float) -> float:
-    """[m] time in beats of steps `seconds` apart → beats per minute; nan without a full beat."""
-    at = np.flatnonzero(np.isfinite(beats))
-    if len(at) < 2 or beats[at[-1]] - beats[at[0]] < 1:
-        return float("nan")
-    return float(60 * (beats[at[-1]] - beats[at[0]]) / ((at[-1] - at[0]) * seconds))
-
-
-def end_points(
-    recording: Recording, S: np.ndarray, starts: np.ndarray, tubelet: int
-) -> dict[str, float | list[float]]:
-    """Candidates for ED and ES, and how near they come to the labels.
-
-    `end_diastole_seconds` and `end_systole_seconds` from the recording's first frame;
-    `end_diastole_error` and `end_systole_error`, the mean time from a label to the nearest
-    candidate. Labels before the second step and after the last but one do not count: nothing
-    shows a turn there.
-    """
-    cavity = phase.cavity_curve(grey(recording.frames), recording.sector)
-    cavity = cavity[starts[:, None] + np.arange(tubelet)].mean(1)  # [m]
-    step = starts[1] - starts[0]
-    turns = phase.end_diastole_end_systole(S, cavity, step * recording.seconds)
-    middle = starts + (tubelet - 1) / 2
-    found = {}
-    for name, labels, steps in (
-        ("end_diastole", recording.end_diastole, turns.highs),
-        ("end_systole", recording.end_systole, turns.lows),
-    ):
-        labels = labels[(labels >= middle[1]) & (labels <= middle[-2])]
-        error = float("nan")
-        if len(labels) and len(steps):
-            off = np.abs(labels[:, None] - middle[steps]).min(1)
-            error = float(off.mean() * recording.seconds)
-        found[f"{name}_error"] = error
-        found[f"{name}_seconds"] = (middle[steps] * recording.seconds).tolist()
-    return found
-
-
 def grey(frames: np.ndarray) -> np.ndarray:
     """[n, H, W] or [n, H, W, 3] uint8 → [n, H, W] uint8."""
     return frames if frames.ndim == 3 else frames.mean(-1).astype(np.uint8)
-
-
-def measure_recordings(
-    recordings: Iterable[Recording | None],
-    embedders: dict[str, Callable],
-    arch: Architecture,
-) -> tuple[list[dict | None], dict | None]:
-    """Phase figures of each recording (`phase_metrics`; None stays None), and one to draw.
-
-    The one to draw holds the most heartbeats, or steps where beats are not known: keyword
-    arguments of `visualize.similarity_maps`.
-    """
-    found, drawn, most = [], None, (-1.0, 0)
-    for recording in tqdm(recordings, desc="recordings", disable=None):
-        if recording is None:
-            found.append(None)
-            continue
-        similarities = {}
-        for name, embed in embedders.items():
-            z, starts = embed_recording(embed, recording.frames, arch)
-            similarities[name] = phase.similarity(z)
-        pixels = pixel_features(recording.frames, starts, arch.tubelet)
-        similarities["pixels"] = phase.similarity(pixels)
-        found.append(phase_metrics(recording, similarities, starts, arch.tubelet))
-        beats = phase.step_beat_time(recording.beats, starts, arch.tubelet)
-        count = (float(np.nan_to_num(np.ptp(beats))), len(starts))
-        if count > most:
-            most = count
-            drawn = {
-                "embedding": similarities["model"],
-                "prior": similarities["pixels"],
-                "seconds_per_step": (starts[1] - starts[0]) * recording.seconds,
-                "beats": beats,
-            }
-    return found, drawn

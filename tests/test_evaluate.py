@@ -11,10 +11,12 @@ from test_recordings import SIZE, example
 from data_pipelines import shards
 from echofm_jax import cli, config, evaluate
 from echofm_jax.errors import InputError
+from echofm_jax.held_out_recordings import HeldOut
 from echofm_jax.import_weights import save_step_0
+from echofm_jax.measures import SHOWN
 from echofm_jax.model import init_params
 
-PER_RECORDING = [n for n in evaluate.SHOWN if n.startswith(("cross", "heart", "end_"))]
+CLIPS = ("loss", "recon", "triplet", "cycle", "psnr", "ssim", "effective", "prior")
 
 
 def test_the_split_is_val_or_else_test_or_an_error_that_says_how_to_make_one():
@@ -29,35 +31,53 @@ def test_the_split_is_val_or_else_test_or_an_error_that_says_how_to_make_one():
 
 def test_summary_leaves_out_what_is_not_known():
     clips = {"loss": np.array([1.0, 2.0, 6.0]), "effective_rank_model": 4.0}
-    clips |= {n: np.zeros(3) for n in evaluate.SHOWN if n not in (*clips, *PER_RECORDING)}
-    measured = {name: 1.0 for name in PER_RECORDING}
-    nothing = {name: math.nan for name in PER_RECORDING}
-    nothing |= {"cross_beat_error_model": 3.0, "same_phase": [2, -1]}
-    found = evaluate.summary(clips, [measured, None, nothing], ["a", "b", "a"])
+    clips |= {n: np.zeros(3) for n in SHOWN if n.startswith(CLIPS) and n not in clips}
+    measured = {"cross_beat_error_model": 1.0, "heart_rate_error_model": 1.0}
+    nothing = {"cross_beat_error_model": 3.0, "heart_rate_error_model": math.nan}
+    held_out = HeldOut(
+        patients=["a", "b", "a"],
+        phases=[measured, None, nothing | {"same_phase": [2, -1]}],
+        probes={"ef_mae_model": np.array([4.0, 8.0, math.nan])},
+        statistics={"af_auroc_model": (0.7, 0.6, 0.8), "af_auroc_pixels": (0.5, math.nan, 0.7)},
+        fitted_on=9,
+    )
+    found = evaluate.summary(clips, held_out)
     assert found["loss"] == 3 and found["effective_rank_model"] == 4
     assert found["cross_beat_error_model"] == 2 and found["heart_rate_error_model"] == 1
+    assert found["ef_mae_model"] == 6 and found["ef_mae_pixels"] is None
     assert found["intervals"]["cross_beat_error_model"] == [None, None]  # one patient
+    assert found["af_auroc_model"] == 0.7 and found["intervals"]["af_auroc_model"] == [0.6, 0.8]
+    assert found["intervals"]["af_auroc_pixels"] == [None, 0.7]
     low, high = found["intervals"]["loss"]
     assert low < 3 < high
     assert len(found["recordings"]) == 2
     assert found["recordings"][1]["heart_rate_error_model"] is None
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    none = evaluate.summary(clips, [None] * 3, ["a", "b", "a"])
+    none = evaluate.summary(clips, held_out._replace(phases=[None] * 3))
     assert none["cross_beat_error_model"] is None and none["recordings"] == []
-    rows = evaluate.table(none | {"step": 1, "split": "val", "clips": 3, "patients": 2})
-    assert "cross-beat phase error                       not known" in rows
+    about = {"step": 1, "split": "val", "clips": 3, "patients": 2, "fitted_on": 9}
+    assert "cross-beat phase error                       not known" in evaluate.table(none | about)
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
     """A run of step 0: six held-out recordings of three patients, one of them short."""
     folder = tmp_path_factory.mktemp("run")
-    held_out = [
-        example(seconds=3.0, bpm=60.0 + 10 * i, patient_id=f"{i // 2:016x}") for i in range(5)
-    ]
+
+    def recording(i, **changes):
+        return example(
+            bpm=60.0 + 10 * (i % 5),
+            patient_id=f"{i // 2:016x}",
+            view=("A4C", "A2C")[i % 2],
+            rhythm=("sinus", "atrial_fibrillation")[i // 2 % 2],
+            ejection_fraction=np.float32(30 + 5 * (i % 5)),
+            **changes,
+        )
+
+    held_out = [recording(i, seconds=3.0) for i in range(5)]
     held_out.append(example(seconds=0.4, patient_id=f"{2:016x}"))
     data_dir = folder / "data"
-    splits = {"train": [example(patient_id=f"{9:016x}")], "val": held_out}
+    splits = {"train": [recording(i, seconds=2.0) for i in range(20, 28)], "val": held_out}
     shards.write_dataset(data_dir, splits, size=SIZE, encoding="zstd", simulated=True)
     settings = config.default_config("vit_s", "official")
     settings.model.update(
@@ -80,9 +100,9 @@ def test_evaluate_end_to_end(workdir, capsys):
     printed = capsys.readouterr().out.splitlines()
     found = json.loads(printed[-1])
     assert found == json.loads((workdir / "evaluation.json").read_text())
-    counts = {"step": 0, "split": "val", "clips": 6, "patients": 3}
+    counts = {"step": 0, "split": "val", "clips": 6, "patients": 3, "fitted_on": 8}
     assert found.items() >= counts.items() and len(found["recordings"]) == 5
-    for name, (meaning, _) in evaluate.SHOWN.items():
+    for name, (meaning, _) in SHOWN.items():
         assert isinstance(found[name], float), name
         line = next(line for line in printed if line.startswith(f"  {meaning:44s} "))
         printed.remove(line)
@@ -91,6 +111,8 @@ def test_evaluate_end_to_end(workdir, capsys):
     for name in ("prior_agreement", "effective_rank", "cross_beat_error"):
         assert found[f"{name}_model"] != found[f"{name}_random"]
     assert found["cross_beat_error_pixels"] < 3 < 20 < found["cross_beat_error_chance"] < 26
+    assert found["end_systole_error_pixels"] < 40 < found["end_systole_error_random"]
+    assert found["view_accuracy_chance"] in (0.4, 0.6) and found["ef_mae_pixels"] > 0
     assert found["heart_rate_error_pixels"] < 2 and found["heart_rate_found_pixels"] == 1
     low, high = found["intervals"]["loss"]
     assert low < found["loss"] < high
@@ -106,6 +128,7 @@ def test_bad_input_is_one_line_and_writes_nothing(workdir, tmp_path, capsys):
         (["--workdir", str(workdir), "--step", "7"], "no checkpoint of step 7"),
         (["--workdir", str(workdir), "--split", "test"], "no clip in split test"),
         (["--workdir", str(workdir), "--batches", "0"], "--batches 0"),
+        (["--workdir", str(workdir), "--fit", "1"], "--fit 1"),
     ):
         assert cli.run("evaluate", arguments) == 2
         error = capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Losses, hidden pixels and embeddings of held-out clips, on a tiny model."""
 
+import dataclasses
 import functools
 
 import jax
@@ -131,3 +132,21 @@ def test_all_clips_without_those_that_fill_up_the_batch(params, batch):
     assert found["psnr"][:2] == pytest.approx(np.asarray(single["psnr"])[:2], rel=1e-4)
     assert found["prior_agreement_model"][0] != found["prior_agreement_random"][0]
     assert 1 < found["effective_rank_model"] < ARCH.width
+
+
+def test_ssim_is_one_where_nothing_was_changed_and_counts_hidden_pixels_inside(batch):
+    arch = dataclasses.replace(ARCH, size=64)  # room beside the windows' edges
+    rng = np.random.default_rng(0)
+    clips = rng.integers(0, 256, (2, arch.frames, 64, 64)).astype(np.uint8)
+    masked = np.tile(np.arange(arch.tokens // 2, arch.tokens), (2, 1))  # the later steps
+    patches = held_out.to_unit(held_out.target_patches(clips[..., None], arch))
+    targets = held_out.take_tokens(patches, masked)
+    inside = np.ones(targets.shape, bool)
+    same = held_out.ssim(clips, masked, targets, inside, arch)
+    assert np.asarray(same) == pytest.approx([1, 1], abs=1e-4)
+    blurred = held_out.ssim(clips, masked, targets.mean((2, 3), keepdims=True), inside, arch)
+    assert (np.asarray(blurred) < 0.2).all()
+    inside[:, : inside.shape[1] // 2] = False
+    half = np.where(inside, targets, targets.mean((2, 3), keepdims=True))
+    assert (np.asarray(held_out.ssim(clips, masked, half, inside, arch)) > 0.9).all()
+    assert (np.asarray(held_out.ssim(clips, masked, half, ~inside, arch)) < 0.2).all()

@@ -47,6 +47,7 @@ def example(seconds=4.0, rate=30.0, bpm=75.0, labelled=True, **changes):
         "segment": 0,
         "segments": 1,
         "view": "",
+        "rhythm": "",
         "ejection_fraction": np.float32(np.nan),
         "phase": (turns % 1 if labelled else np.zeros(0)).astype(np.float32),
         "end_diastole": begins(whole) if labelled else np.zeros(0, np.int32),
@@ -67,13 +68,6 @@ def read(record, window_seconds=0.0):
     return recordings.read_recording(record, cfg)
 
 
-def of_pixels(recording):
-    """Phase figures with pixels in the model's place."""
-    starts = np.arange(0, len(recording.frames) - ARCH.tubelet + 1, 2)
-    z = recordings.pixel_features(recording.frames, starts, ARCH.tubelet)
-    return recordings.phase_metrics(recording, {"model": phase.similarity(z)}, starts, ARCH.tubelet)
-
-
 def test_every_frame_is_read_where_windows_are_in_frames():
     found = read(record())
     assert found.frames.shape == (120, SIZE, SIZE)
@@ -90,19 +84,21 @@ def test_windows_in_seconds_sample_all_of_the_recording():
     assert found.end_diastole == pytest.approx([16, 32, 48, 64], abs=0.5)
 
 
-def test_a_recording_shorter_than_a_window_is_not_wrapped():
-    assert read(record(seconds=0.5)) is None
-    assert read(record(seconds=0.5, rate=60.0), window_seconds=0.8) is None
+def test_a_recording_shorter_than_a_window_fills_one_and_has_no_events():
+    for found in (read(record(seconds=0.5)), read(record(seconds=0.7, rate=60.0), 0.8)):
+        assert not found.whole and len(found.frames) == ARCH.frames
+        assert np.isnan(found.beats).all()
+        assert len(found.end_diastole) == len(found.end_systole) == 0
+    assert read(record()).whole
 
 
-def test_unknown_frame_rate_leaves_seconds_unknown():
-    unknown = {"fps": np.float32(0), "times": np.zeros(0, np.float32)}
-    for window_seconds in (0.0, 0.8):
-        found = read(record(**unknown), window_seconds)
-        assert np.isnan(found.seconds)
-        figures = of_pixels(found)
-        assert np.isnan(figures["heart_rate_model"]) and set(figures["same_phase"]) == {-1}
-        assert figures["cross_beat_error_model"] < 3  # needs no seconds
+def test_what_is_known_comes_along():
+    known = {"view": "A4C", "rhythm": "atrial_fibrillation", "ejection_fraction": np.float32(41)}
+    found = read(record(**known))
+    assert (found.view, found.rhythm) == ("A4C", "atrial_fibrillation")
+    assert found.ejection_fraction == 41 and found.patient == "0" * 16 and found.fps == 30
+    assert read(record(fps=np.float32(0), times=np.zeros(0, np.float32))).fps != found.fps
+    assert found.without_frames().frames.size == 0
 
 
 def test_windows_slide_half_a_tubelet_at_a_time():
@@ -111,13 +107,15 @@ def test_windows_slide_half_a_tubelet_at_a_time():
     def embed(clips):
         calls.append(clips.shape)
         tubelets = clips.reshape(len(clips), ARCH.steps, ARCH.tubelet, -1)
-        return tubelets.mean((2, 3))[..., None]
+        return tubelets.mean((2, 3))[..., None], clips.mean((1, 2, 3))[:, None]
 
-    frames = np.arange(50, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
-    z, starts = recordings.embed_recording(embed, frames, ARCH)
-    assert starts.tolist() == list(range(0, 47, 2))
-    assert z[:, 0] == pytest.approx(starts + 1.5)
-    assert set(calls) == {(recordings.WINDOWS, 16, 2, 2)}  # one shape, one compilation
+    frames = np.arange(50, dtype=np.uint8)[:, None, None] * np.ones((1, 32, 32), np.uint8)
+    found = recordings.describe(frames, {"model": embed}, ARCH)
+    assert found.starts.tolist() == list(range(0, 47, 2))
+    assert found.steps["model"][:, 0] == pytest.approx(found.starts + 1.5)
+    assert found.video["model"] == pytest.approx([17 + 7.5])  # windows begin at 0, 2, … 34
+    assert found.steps["pixels"].shape == (24, 1024) and found.video["pixels"].shape == (2048,)
+    assert set(calls) == {(recordings.WINDOWS, 16, 32, 32)}  # one shape, one compilation
 
 
 def test_pixel_features_are_the_prior():
@@ -125,36 +123,3 @@ def test_pixel_features_are_the_prior():
     z = recordings.pixel_features(frames, np.arange(0, 16, 4), 4)
     expected = np.asarray(pixel_prior(frames[None], 4, 1.0))[0]
     assert phase.similarity(z) == pytest.approx(expected, abs=1e-4)
-
-
-def test_phase_figures_of_a_beating_chamber():
-    found = of_pixels(read(record()))
-    assert found["heart_rate_true"] == pytest.approx(75, rel=1e-3)
-    assert found["heart_rate_error_model"] < 1 and found["heart_rate_found_model"] == 1
-    assert found["cross_beat_error_model"] < 1 < 20 < found["cross_beat_error_chance"]
-    assert found["end_diastole_error"] < 0.05 and found["end_systole_error"] < 0.05
-    assert np.diff(found["end_diastole_seconds"]) == pytest.approx(0.8, abs=0.1)
-    same = np.array(found["same_phase"])
-    lag = np.abs(same - np.arange(len(same))) * found["seconds_per_step"]
-    assert np.abs(lag / 0.8 - np.round(lag / 0.8)).max() < 0.1
-
-
-def test_without_labels_candidates_are_still_given():
-    found = of_pixels(read(record(labelled=False)))
-    assert found["heart_rate_model"] == pytest.approx(75, abs=1)
-    assert len(found["end_diastole_seconds"]) >= 3
-    for name in ("heart_rate_true", "cross_beat_error_model", "end_diastole_error"):
-        assert np.isnan(found[name])
-
-
-def test_the_recording_with_most_beats_is_drawn():
-    def embed(clips):
-        return clips.reshape(len(clips), ARCH.steps, -1).astype(float)
-
-    given = [read(record(seconds=2)), None, read(record(bpm=120.0)), read(record(labelled=False))]
-    found, drawn = recordings.measure_recordings(given, {"model": embed}, ARCH)
-    assert found[1] is None and len(found) == 4
-    assert found[2]["heart_rate_model"] == pytest.approx(120, abs=2)
-    assert {"cross_beat_error_model", "cross_beat_error_pixels"} <= found[0].keys()
-    assert np.ptp(drawn["beats"]) > 7  # four seconds at 120 a minute
-    assert recordings.measure_recordings([None], {"model": embed}, ARCH) == ([None], None)
