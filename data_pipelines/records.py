@@ -1,7 +1,7 @@
 """What one record of a shard holds: an allow-list, and the only way data reaches a shard.
 
-A record is a segment of at most `MAX_FRAMES` frames of one cleaned clip. Frames are stored one
-encoded image each, so that a window decodes only its own frames. Nothing here names a person, a
+A record is a segment of one cleaned clip, `segment_frames` long. Frames are stored one encoded
+image each, so that a window decodes only its own frames. Nothing here names a person, a
 file, a place or a date: the ids are salted hashes and every text comes from a fixed vocabulary.
 """
 
@@ -14,7 +14,7 @@ import zstandard
 
 DATASET = "echo_clips"
 VERSION = "1.0.0"
-MAX_FRAMES = 128
+MAX_FRAMES = 512  # of any record
 ENCODINGS = ("jpeg", "zstd")
 MODES = ("b_mode", "colour_doppler", "contrast")
 VIEWS = ("", "A4C", "A2C", "A3C", "PLAX", "PSAX_AV", "PSAX_MV", "PSAX_PM", "PSAX_AP", "SC", "SSN",
