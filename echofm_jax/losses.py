@@ -24,8 +24,14 @@ def reconstruction(predictions: jax.Array, targets: jax.Array, *, normalise: boo
     return ((predictions - targets) ** 2).mean()
 
 
-def self_similarity(z: jax.Array) -> jax.Array:
-    """Embeddings [B, t, D] → cosine similarity of every pair of steps [B, t, t]."""
+def self_similarity(z: jax.Array, alpha: float = 0.0) -> jax.Array:
+    """Embeddings [B, t, D] → cosine similarity of every pair of steps [B, t, t].
+
+    `alpha` times their mean over time is taken away first. At 1 only what moves is compared, and
+    embeddings that are nearly the same, whose cosines have no gradient, still differ.
+    """
+    if alpha:
+        z = z - alpha * z.mean(1, keepdims=True)
     z = z / jnp.maximum(jnp.linalg.norm(z, axis=-1, keepdims=True), 1e-12)
     return jnp.einsum("btd,bsd->bts", z, z)
 
@@ -41,9 +47,7 @@ def pixel_prior(clips: jax.Array, tubelet: int, alpha: float) -> jax.Array:
     x = x.reshape(b, frames // tubelet, tubelet, height, width).mean(2)  # [B, t, H, W]
     x = jnp.einsum("ph,bthw,qw->btpq", pool_matrix(height), x, pool_matrix(width))
     x = x.reshape(b, frames // tubelet, -1)  # [B, t, 32·32]
-    x = x - x.mean(-1, keepdims=True)
-    x = x - alpha * x.mean(1, keepdims=True)
-    return self_similarity(x)
+    return self_similarity(x - x.mean(-1, keepdims=True), alpha)
 
 
 def pool_matrix(length: int) -> np.ndarray:

@@ -29,6 +29,7 @@ class Objective:
     norm_targets: bool = True  # reconstruct per-patch normalised pixels
     prior: str = "pixel"  # where same and opposite phase come from: `pixel` or `embedding`
     prior_alpha: float = 1.0  # how much of the temporal mean the pixel prior removes
+    embedding_alpha: float = 0.0  # … and the similarity of the frame embeddings
     triplet_weight: float = 1.0
     triplet_margin: float = 0.2
     cycle_weight: float = 1.0
@@ -57,7 +58,8 @@ def loss_and_metrics(
     predictions = model.decoder(tokens, visible, masked)  # [B, m, u'·p·p, 3]
     targets = take_tokens(target_patches(clips, arch), masked)  # [B, m, u'·p·p, C]
     recon = reconstruction(predictions, targets, normalise=objective.norm_targets)
-    similarity = self_similarity(model.projector(tokens, visible))  # [B, t, t]
+    z = model.projector(tokens, visible)  # [B, t, D]
+    similarity = self_similarity(z, objective.embedding_alpha)  # [B, t, t]
     prior = prior_similarity(clips, similarity, arch, objective)
     triplet = periodic_contrast(similarity, prior, margin=objective.triplet_margin)
     cycle = cycle_distillation(similarity, prior, tau=objective.cycle_tau)

@@ -1,5 +1,6 @@
 """The losses against plain loops and against PyTorch's pooling."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -70,3 +71,23 @@ def test_reconstruction_normalises_each_patch():
     loss = reconstruction(jnp.asarray(perfect), jnp.asarray(targets), normalise=True)
     assert loss < 1e-10
     assert reconstruction(jnp.asarray(perfect), jnp.asarray(targets), normalise=False) > 0.1
+
+
+def test_without_their_mean_nearly_equal_embeddings_still_have_a_gradient():
+    """Where embeddings collapse to one vector, plain cosines are flat."""
+    rng = np.random.default_rng(0)
+    moving = rng.normal(size=(1, 8, 16)).astype(np.float32)
+    prior = self_similarity(jnp.asarray(moving), 1.0)
+    collapsed = jnp.asarray(100 * np.ones(16, np.float32) + 1e-2 * rng.normal(size=(1, 8, 16)))
+
+    def pull(alpha):
+        loss = lambda z: cycle_distillation(self_similarity(z, alpha), prior, tau=0.1)  # noqa: E731
+        return float(jnp.abs(jax.grad(loss)(collapsed)).max())
+
+    assert pull(0.0) < 1e-3 and pull(1.0) > 1
+
+
+def test_similarity_without_the_mean_is_of_what_moves():
+    z = jnp.asarray([[[5.0, 1], [5, -1], [5, 1]]])
+    np.testing.assert_allclose(self_similarity(z, 1.0)[0, 0], [1, -1, 1], atol=1e-5)
+    assert float(self_similarity(z)[0, 0, 1]) > 0.9
