@@ -19,6 +19,7 @@ ENCODINGS = ("jpeg", "zstd")
 MODES = ("b_mode", "colour_doppler", "contrast")
 VIEWS = ("", "A4C", "A2C", "A3C", "PLAX", "PSAX_AV", "PSAX_MV", "PSAX_PM", "PSAX_AP", "SC", "SSN",
          "A5C", "PSAX", "other")  # fmt: skip
+RHYTHMS = ("", "sinus", "sinus_arrhythmia", "atrial_fibrillation", "premature_beats", "bigeminy")
 STRUCTURES = ("background", "LV", "myocardium", "LA", "RV", "RA")  # values of a mask's pixels
 MEASUREMENTS = (  # ml for volumes, cm for thicknesses and diameters
     "end_diastolic_volume", "end_systolic_volume",
@@ -51,6 +52,7 @@ FEATURES = tfds.features.FeaturesDict({
     "segments": np.int32,  # how many parts the clip has
     # Labels, where the source has them (`labels.jsonl`); empty or NaN otherwise.
     "view": tfds.features.Text(),  # one of VIEWS
+    "rhythm": tfds.features.Text(),  # one of RHYTHMS
     "ejection_fraction": np.float32,  # percent
     "phase": tfds.features.Tensor(shape=(None,), dtype=np.float32),  # [T] in [0, 1), 0 = ED
     "end_diastole": tfds.features.Tensor(shape=(None,), dtype=np.int32),  # frame indices
@@ -67,6 +69,7 @@ FEATURES = tfds.features.FeaturesDict({
 })  # fmt: skip
 UNKNOWN = {  # of what most sources do not tell
     "view": "",
+    "rhythm": "",
     "ejection_fraction": np.float32(np.nan),
     "phase": np.zeros(0, np.float32),
     "end_diastole": np.zeros(0, np.int32),
@@ -80,6 +83,7 @@ UNKNOWN = {  # of what most sources do not tell
     "heart_rate": np.float32(np.nan),
     "r_waves": np.zeros(0, np.float32),
 }
+LATER = ("rhythm",)  # texts that data sets written before they came lack: then they are unknown
 
 
 _thread = threading.local()  # a decompressor serves one thread at a time

@@ -71,6 +71,7 @@ def make_records(
                 "segment": number,
                 "segments": len(parts),
                 "view": label.view,
+                "rhythm": label.rhythm,
                 "ejection_fraction": np.float32(label.ejection_fraction),
                 "phase": np.asarray(label.phase[first:stop], np.float32),
                 "end_diastole": inside(label.end_diastole, first, stop),

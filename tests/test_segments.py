@@ -63,7 +63,7 @@ def test_labels_are_cut_along():
     phase = tuple((np.arange(300) / 37 % 1).tolist())
     label = Label(
         view="PLAX", phase=phase, end_diastole=(0, 99, 100, 299), end_systole=(150,),
-        ejection_fraction=55,
+        ejection_fraction=55, rhythm="bigeminy",
     )  # fmt: skip
     made = cut(300, label)
     assert np.allclose(np.concatenate([record["phase"] for record in made]), phase)
@@ -71,6 +71,7 @@ def test_labels_are_cut_along():
     assert [record["end_diastole"].tolist() for record in made] == [[0, 99], [0], [99]]
     assert [record["end_systole"].tolist() for record in made] == [[], [50], []]
     assert all(record["view"] == "PLAX" and record["ejection_fraction"] == 55 for record in made)
+    assert {record["rhythm"] for record in made} == {"bigeminy"}
 
 
 def test_times_restart_and_keep_their_steps():
