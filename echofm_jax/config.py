@@ -173,10 +173,6 @@ def check(config: ConfigDict) -> None:
         problems.append(f"train.evaluate_every={config.train.evaluate_every} is negative")
     if config.train.watchdog and not config.train.watchdog > 1:
         problems.append(f"train.watchdog={config.train.watchdog} is neither 0 nor above 1")
-    if not 0 <= flat["objective.embedding_alpha"] <= 1:
-        problems.append(
-            f"objective.embedding_alpha={flat['objective.embedding_alpha']} is not in [0, 1]"
-        )
     for name in ("objective.mask_ratio", "optim.ema", "data.max_bad_records"):
         if not 0 <= flat[name] < 1:
             problems.append(f"{name}={flat[name]} is not in [0, 1)")

@@ -46,6 +46,8 @@ class Objective:
         rules = [
             (not 1 <= lag < steps, f"objective.min_positive_lag={lag} is not from 1 to {steps - 1}:"
              f" model.frames / model.tubelet is {steps} time steps"),
+            (not 0 <= self.embedding_alpha <= 1,
+             f"objective.embedding_alpha={self.embedding_alpha} is not in [0, 1]"),
             (not 0 <= gate <= 2,  # cosines differ by no more
              f"objective.cycle_gate={gate} is not in [0, 2]"),
         ]  # fmt: skip

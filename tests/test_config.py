@@ -128,6 +128,10 @@ def test_overrides_keep_their_fields_types():
             "--config.objective.min_positive_lag=8",
             "7: model.frames / model.tubelet is 8 time steps",
         ),
+        (
+            "--config.objective.embedding_alpha=1.5",
+            "objective.embedding_alpha=1.5 is not in [0, 1]",
+        ),
         ("--config.objective.cycle_gate=-0.1", "objective.cycle_gate=-0.1 is not in [0, 2]"),
         ("--config.objective.cycle_gate=nan", "objective.cycle_gate=nan is not in [0, 2]"),
         ("--config.objective.mask_ratio=1", "objective.mask_ratio=1.0 is not in [0, 1)"),
