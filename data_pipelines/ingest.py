@@ -23,8 +23,9 @@ shards for them; what is there stays as it is, and so does every patient's split
 needs another DATA_DIR. DATA_DIR-ingest remembers what was done, by salted hashes.
 
 labels.jsonl holds a JSON object a line: "file", its path below the source, and any of patient, fps,
-view, phase, end_diastole, end_systole, ejection_fraction, aortic_stenosis, aortic_regurgitation
-(none, early or significant) and simulated."""
+view, rhythm (sinus, sinus_arrhythmia, atrial_fibrillation, premature_beats or bigeminy), phase,
+end_diastole, end_systole, ejection_fraction, aortic_stenosis, aortic_regurgitation (none, early or
+significant) and simulated."""
 OVERWRITE = (
     "forget all earlier runs at once, work on every file again, and replace the data set when the "
     "new one is whole; until then the old one stays"
@@ -200,6 +201,7 @@ def settings(args: argparse.Namespace, salt: bytes, shares: Sequence[float], roo
         "salt": deidentify.keyed_hash(salt, "salt"),  # tells salts apart, and nothing else
         "source": deidentify.keyed_hash(salt, "source", str(root.resolve())),
         "version": records.VERSION,
+        "features": len(records.FEATURES),  # all records of a data set have the same
         "shard_bytes": shards.SHARD_BYTES,
     }
 

@@ -128,8 +128,8 @@ def as_html(summary: dict, pictures: dict[str, bytes]) -> str:
     whole |= {"encoding": summary["encoding"], "colour": "yes" if summary["colour"] else "no"}
     parts = [table("All", whole)]
     parts += [table(f"Split {name}", counts) for name, counts in summary["splits"].items()]
-    named = {"views": "Views (clips)", "modes": "Modes (clips)", "labels": "Labels (clips)"}
-    parts += [table(title, summary[key]) for key, title in named.items()]
+    for key in ("views", "rhythms", "modes", "labels"):
+        parts.append(table(f"{key.capitalize()} (clips)", summary[key]))
     found = {
         "clips stored twice": len(summary["duplicates"]),
         "pairs of clips that look the same": len(summary["near_duplicates"]),

@@ -11,6 +11,7 @@ from data_pipelines import records, shards
 from data_pipelines.inspect_hash import HASH_BYTES, look_hash
 from data_pipelines.inspect_pieces import Damage, Piece, cut, over_pieces, read_piece
 from data_pipelines.privacy_record import (
+    TEXTS,
     Unsound,
     check_ids,
     check_numbers,
@@ -25,7 +26,7 @@ LABELS = (
 FACTS = np.dtype([
     ("split", "S8"), ("shard", np.int32), ("record", np.int32),
     ("clip_id", "S16"), ("patient_id", "S16"), ("segment", np.int32), ("segments", np.int32),
-    ("view", "S16"), ("mode", "S16"), ("fps", np.float32),  # 0 = unknown
+    ("view", "S16"), ("rhythm", "S20"), ("mode", "S16"), ("fps", np.float32),  # 0 = unknown
     ("frames", np.int32), ("seconds", np.float32),  # NaN = unknown
     ("brightness", np.float32),  # mean grey level inside the sector, in the middle frame
     ("coverage", np.float32),  # share of the picture that is sector
@@ -72,7 +73,7 @@ def describe(data: bytes, info: shards.DatasetInfo) -> tuple:
     if wrong:
         raise Unsound(wrong[0])
     # Only words of ours are counted and shown; what else stands there the audit tells.
-    for name, words in (("view", records.VIEWS), ("mode", records.MODES)):
+    for name, words in TEXTS.items():
         if values[name][0].decode(errors="replace") not in words:
             values[name] = [b"not a " + name.encode()]
     middle = middle_of(values, info)
@@ -82,7 +83,7 @@ def describe(data: bytes, info: shards.DatasetInfo) -> tuple:
     seconds = times[-1] * count / (count - 1) if fps and len(times) > 1 else math.nan
     return (
         *(values[name][0] for name in ("clip_id", "patient_id", "segment", "segments")),
-        values["view"][0], values["mode"][0], fps,
+        *(values[name][0] for name in ("view", "rhythm", "mode")), fps,
         count, seconds, grey[sector].mean() if sector.any() else math.nan,
         sector.mean(), look_hash(grey, sector),
         tuple(_known(example.features.feature[n]) for n in LABELS),

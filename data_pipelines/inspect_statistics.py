@@ -36,6 +36,7 @@ def statistics(facts: np.ndarray) -> dict:
             for split in counted(facts["split"])
         },
         "views": counted(clips["view"]),
+        "rhythms": counted(clips["rhythm"]),
         "modes": counted(clips["mode"]),
         "labels": dict(zip(LABELS, clips["labels"].sum(0).tolist(), strict=True)),
         "histograms": {

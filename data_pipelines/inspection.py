@@ -92,7 +92,9 @@ def told(summary: dict) -> list[str]:
         lines.append(
             f"{split}: {n['clips']} clips of {n['patients']} patients, {n['records']} records"
         )
-    lines += [f"{kind}: {counts(summary[kind])}" for kind in ("views", "modes", "labels")]
+    lines += [
+        f"{kind}: {counts(summary[kind])}" for kind in ("views", "rhythms", "modes", "labels")
+    ]
     for name, (_, what, unit) in HISTOGRAMS.items():
         h = summary["histograms"][name]
         if h["known"]:

@@ -1,7 +1,7 @@
 """`labels.jsonl`: what the owner of the files knows about them, checked before it is used.
 
 One JSON object a line: `file` (relative to the source) and any of `patient`, `fps`, `view`,
-`phase`, `end_diastole`, `end_systole`, `ejection_fraction`, `aortic_stenosis`,
+`rhythm`, `phase`, `end_diastole`, `end_systole`, `ejection_fraction`, `aortic_stenosis`,
 `aortic_regurgitation`, `simulated`. A valve's grade is `none`, `early` or `significant`. Nothing
 else is accepted, so that nothing else can reach a shard.
 """
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from data_pipelines.arrays import RATES
 from data_pipelines.clip import Rejected
-from data_pipelines.records import GRADES, VIEWS
+from data_pipelines.records import GRADES, RHYTHMS, VIEWS
 from echofm_jax.errors import InputError
 
 # Fields that only the readers of public data sets fill in.
@@ -38,6 +38,7 @@ class Label:
     patient: str = ""
     fps: float = 0.0
     view: str = ""
+    rhythm: str = ""
     phase: tuple[float, ...] = ()  # of every frame, in [0, 1), 0 = end-diastole
     end_diastole: tuple[int, ...] = ()  # frame numbers from 0
     end_systole: tuple[int, ...] = ()
@@ -108,6 +109,8 @@ def parse(values: dict) -> Label:
         raise ValueError(f"fps must be a number from {RATES[0]:g} to {RATES[1]:g}, or 0: unknown")
     if label.view not in VIEWS:
         raise ValueError(f"unknown view; known: {', '.join(filter(None, VIEWS))}")
+    if label.rhythm not in RHYTHMS:
+        raise ValueError(f"unknown rhythm; known: {', '.join(filter(None, RHYTHMS))}")
     if not all(type(p) in (int, float) and 0 <= p < 1 for p in items(label.phase)):
         raise ValueError("phase must be a list of numbers in [0, 1)")
     for frames in (label.end_diastole, label.end_systole):

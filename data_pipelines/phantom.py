@@ -21,9 +21,10 @@ EXAMPLE = """example:
   echofm phantom --output valves --views PLAX A4C --colour 0.5
 
 It writes studies/P001/... with invented identities, labels.jsonl (phase of every frame, ED, ES,
-view, ejection fraction, grades of the aortic valve) and, beside it, studies-truth/: truth.jsonl
-(rhythm, R waves, RR intervals, ejection fraction of every beat) and P001_1.npz for each clip
-(volumes [T] in ml; masks of LV, LA, RV, RA, myocardium, np.unpackbits(..., axis=-1, count=width)).
+view, rhythm, ejection fraction, grades of the aortic valve) and, beside it, studies-truth/:
+truth.jsonl (rhythm, R waves, RR intervals, ejection fraction of every beat) and P001_1.npz for each
+clip (volumes [T] in ml; masks of LV, LA, RV, RA and myocardium, for np.unpackbits(..., axis=-1,
+count=width)).
 
 rhythms and their default shares of the patients: sinus 5 (40-160 a minute), sinus_arrhythmia 1,
 atrial_fibrillation 2, premature_beats 1, bigeminy 1. Aortic stenosis and regurgitation are each
@@ -227,6 +228,7 @@ def write_clip(task: Task) -> tuple[dict, dict]:
         "patient": patient,
         "fps": clip.fps,
         "view": view,
+        "rhythm": clip.rhythm,
         "phase": [round(float(p), 5) % 1 for p in clip.phase],
         "end_diastole": clip.end_diastole.tolist(),
         "end_systole": clip.end_systole.tolist(),

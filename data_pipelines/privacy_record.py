@@ -15,7 +15,8 @@ from data_pipelines.privacy_image import check_image, check_mask, decode_image
 from data_pipelines.privacy_known import Search
 from data_pipelines.shards import DatasetInfo
 
-TEXTS = {"mode": records.MODES, "view": records.VIEWS, "fps_source": records.FPS_SOURCES}
+TEXTS = {"mode": records.MODES, "view": records.VIEWS, "rhythm": records.RHYTHMS,
+         "fps_source": records.FPS_SOURCES}  # fmt: skip
 IDS = ("clip_id", "patient_id")
 MAX_SEGMENTS, MAX_SECONDS = 4096, 4096  # of a clip
 # Numbers: (lowest, highest, whether it may be unknown, as NaN). No date, no record number fits.
@@ -71,16 +72,21 @@ class Unsound(Exception):
 
 
 def values_of(example: tf_example_pb2.Example) -> dict[str, list]:
-    """{feature: its values} of a record, each of its own kind and number.
+    """{feature: its values} of a record, each of its own kind and number; unknown if LATER.
 
     Raises:
       Unsound: a feature is not there, or is another.
     """
     feature = example.features.feature
-    if missing := set(_expected) - set(feature):
+    older = {
+        name: [records.UNKNOWN[name].encode()] for name in records.LATER if name not in feature
+    }
+    if missing := set(_expected) - set(feature) - set(older):
         raise Unsound(f"no feature {', '.join(sorted(missing))}")
     values = {}
     for name, spec in _expected.items():
+        if name in older:  # to look it up would put it there
+            continue
         kind = KINDS[np.dtype(spec.np_dtype).kind]
         if feature[name].WhichOneof("kind") not in (kind, None):
             raise Unsound(f"{name} is of another kind")
@@ -88,7 +94,7 @@ def values_of(example: tf_example_pb2.Example) -> dict[str, list]:
         length = spec.shape[0] if spec.shape else 1
         if length not in (None, len(values[name])):
             raise Unsound(f"{name} has {len(values[name])} values, not {length}")
-    return values
+    return values | older
 
 
 def check_texts(values: dict, search: Search) -> Iterator[str]:

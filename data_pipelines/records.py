@@ -1,7 +1,7 @@
 """What one record of a shard holds: an allow-list, and the only way data reaches a shard.
 
-A record is a segment of at most `MAX_FRAMES` frames of one cleaned clip. Frames are stored one
-encoded image each, so that a window decodes only its own frames. Nothing here names a person, a
+A record is a segment of one cleaned clip, `segment_frames` long. Frames are stored one encoded
+image each, so that a window decodes only its own frames. Nothing here names a person, a
 file, a place or a date: the ids are salted hashes and every text comes from a fixed vocabulary.
 """
 
@@ -14,11 +14,12 @@ import zstandard
 
 DATASET = "echo_clips"
 VERSION = "1.0.0"
-MAX_FRAMES = 128
+MAX_FRAMES = 512  # of any record
 ENCODINGS = ("jpeg", "zstd")
 MODES = ("b_mode", "colour_doppler", "contrast")
 VIEWS = ("", "A4C", "A2C", "A3C", "PLAX", "PSAX_AV", "PSAX_MV", "PSAX_PM", "PSAX_AP", "SC", "SSN",
          "A5C", "PSAX", "other")  # fmt: skip
+RHYTHMS = ("", "sinus", "sinus_arrhythmia", "atrial_fibrillation", "premature_beats", "bigeminy")
 STRUCTURES = ("background", "LV", "myocardium", "LA", "RV", "RA")  # values of a mask's pixels
 MEASUREMENTS = (  # ml for volumes, cm for thicknesses and diameters
     "end_diastolic_volume", "end_systolic_volume",
@@ -51,6 +52,7 @@ FEATURES = tfds.features.FeaturesDict({
     "segments": np.int32,  # how many parts the clip has
     # Labels, where the source has them (`labels.jsonl`); empty or NaN otherwise.
     "view": tfds.features.Text(),  # one of VIEWS
+    "rhythm": tfds.features.Text(),  # one of RHYTHMS
     "ejection_fraction": np.float32,  # percent
     "phase": tfds.features.Tensor(shape=(None,), dtype=np.float32),  # [T] in [0, 1), 0 = ED
     "end_diastole": tfds.features.Tensor(shape=(None,), dtype=np.int32),  # frame indices
@@ -67,6 +69,7 @@ FEATURES = tfds.features.FeaturesDict({
 })  # fmt: skip
 UNKNOWN = {  # of what most sources do not tell
     "view": "",
+    "rhythm": "",
     "ejection_fraction": np.float32(np.nan),
     "phase": np.zeros(0, np.float32),
     "end_diastole": np.zeros(0, np.int32),
@@ -80,6 +83,7 @@ UNKNOWN = {  # of what most sources do not tell
     "heart_rate": np.float32(np.nan),
     "r_waves": np.zeros(0, np.float32),
 }
+LATER = ("rhythm",)  # texts that data sets written before they came lack: then they are unknown
 
 
 _thread = threading.local()  # a decompressor serves one thread at a time

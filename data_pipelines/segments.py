@@ -1,4 +1,8 @@
-"""A cleaned clip → the records that hold it: short enough to read whole, labels cut along."""
+"""A cleaned clip → the records that hold it: short enough to read whole, labels cut along.
+
+A record is read whole for every window of it, so it is short; but it must hold windows of seconds,
+whatever the frame rate, and heartbeats to compare.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -14,6 +18,9 @@ from data_pipelines.records import (
     pack_sector,
 )
 
+FRAMES = 128  # a record may hold so many,
+SECONDS = 4.0  # or so much; cut in two, it still holds 2 s
+
 
 def make_records(
     frames: np.ndarray,
@@ -26,7 +33,7 @@ def make_records(
     r_waves: Sequence[float] = (),
     **fields,
 ) -> Iterator[Mapping]:
-    """Yield examples of `records.FEATURES` of at most MAX_FRAMES frames, about equally long.
+    """Yield examples of `records.FEATURES` of at most `segment_frames` frames, about equally long.
 
     Args:
       frames: [T, H, W] or [T, H, W, 3] uint8, cleaned.
@@ -47,7 +54,7 @@ def make_records(
     for name in ("aortic_stenosis", "aortic_regurgitation"):
         fields[name] = getattr(label, name)
     fields["measurements"] = np.float32([measured.get(name, np.nan) for name in MEASUREMENTS])
-    parts = np.array_split(np.arange(len(frames)), -(-len(frames) // MAX_FRAMES))
+    parts = np.array_split(np.arange(len(frames)), -(-len(frames) // segment_frames(times)))
     for number, part in enumerate(parts):
         first, stop = int(part[0]), int(part[-1]) + 1
         own = np.zeros(0) if times is None else times[first:stop] - times[first]
@@ -64,6 +71,7 @@ def make_records(
                 "segment": number,
                 "segments": len(parts),
                 "view": label.view,
+                "rhythm": label.rhythm,
                 "ejection_fraction": np.float32(label.ejection_fraction),
                 "phase": np.asarray(label.phase[first:stop], np.float32),
                 "end_diastole": inside(label.end_diastole, first, stop),
@@ -73,6 +81,14 @@ def make_records(
                 "r_waves": np.float32([t - began for t in r_waves if began <= t <= ended]),
             }
         )
+
+
+def segment_frames(times: np.ndarray | None) -> int:
+    """The most frames of a record of a clip with these frame times [s], None = unknown."""
+    if times is None or len(times) < 2:
+        return FRAMES
+    rate = (len(times) - 1) / (times[-1] - times[0])
+    return int(np.clip(SECONDS * rate, FRAMES, MAX_FRAMES))
 
 
 def inside(indices: tuple[int, ...], first: int, stop: int) -> np.ndarray:

@@ -161,9 +161,9 @@ def check(config: ConfigDict) -> None:
     above = ("optim.epochs", "model.mlp_ratio")
     problems += [f"{name}={flat[name]} must be above 0" for name in above if not flat[name] > 0]
     if not problems:
-        problems += architecture(config).problems()
-        problems += [f"data.{problem}" for problem in augment(config).problems()]
-        problems += unused_axes(config)
+        arch = architecture(config)
+        problems += arch.problems() + objective(config).problems(arch.steps)
+        problems += [f"data.{told}" for told in augment(config).problems()] + unused_axes(config)
         if config.data.batch_size % config.optim.accumulate:
             problems.append(
                 f"data.batch_size={config.data.batch_size} is not divisible by "

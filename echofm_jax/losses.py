@@ -24,8 +24,14 @@ def reconstruction(predictions: jax.Array, targets: jax.Array, *, normalise: boo
     return ((predictions - targets) ** 2).mean()
 
 
-def self_similarity(z: jax.Array) -> jax.Array:
-    """Embeddings [B, t, D] → cosine similarity of every pair of steps [B, t, t]."""
+def self_similarity(z: jax.Array, alpha: float = 0.0) -> jax.Array:
+    """Embeddings [B, t, D] → cosine similarity of every pair of steps [B, t, t].
+
+    `alpha` times their mean over time is taken away first. At 1 only what moves is compared, and
+    embeddings that are nearly the same, whose cosines have no gradient, still differ.
+    """
+    if alpha:
+        z = z - alpha * z.mean(1, keepdims=True)
     z = z / jnp.maximum(jnp.linalg.norm(z, axis=-1, keepdims=True), 1e-12)
     return jnp.einsum("btd,bsd->bts", z, z)
 
@@ -41,9 +47,7 @@ def pixel_prior(clips: jax.Array, tubelet: int, alpha: float) -> jax.Array:
     x = x.reshape(b, frames // tubelet, tubelet, height, width).mean(2)  # [B, t, H, W]
     x = jnp.einsum("ph,bthw,qw->btpq", pool_matrix(height), x, pool_matrix(width))
     x = x.reshape(b, frames // tubelet, -1)  # [B, t, 32·32]
-    x = x - x.mean(-1, keepdims=True)
-    x = x - alpha * x.mean(1, keepdims=True)
-    return self_similarity(x)
+    return self_similarity(x - x.mean(-1, keepdims=True), alpha)
 
 
 def pool_matrix(length: int) -> np.ndarray:
@@ -62,33 +66,58 @@ class Contrast(NamedTuple):
     active: jax.Array
 
 
-def periodic_contrast(similarity: jax.Array, prior: jax.Array, *, margin: float) -> Contrast:
+def periodic_contrast(
+    similarity: jax.Array,
+    prior: jax.Array,
+    *,
+    margin: float,
+    min_positive_lag: int = 1,
+    gate: jax.Array | None = None,
+) -> Contrast:
     """Hardest-pair triplet loss on similarity [B, t, t], pairs chosen by prior [B, t, t].
 
-    Positives of anchor i: j ≠ i with prior above the row's off-diagonal mean; negatives: at or
-    below it and |i - j| > 1. Mean over the anchors that have both.
+    Positives of anchor i: |i - j| ≥ `min_positive_lag` with prior above the row's off-diagonal
+    mean; negatives: at or below it and |i - j| > 1. Mean over the anchors that have both, weighted
+    by `gate` [B, t] where one is given; 0 where no anchor has any weight.
     """
     steps = similarity.shape[-1]
     lag = np.abs(np.arange(steps)[:, None] - np.arange(steps))
-    other = lag > 0
-    row_mean = jnp.where(other, prior, 0).sum(-1, keepdims=True) / (steps - 1)
-    positive = other & (prior > row_mean)
+    row_mean = jnp.where(lag > 0, prior, 0).sum(-1, keepdims=True) / (steps - 1)
+    positive = (lag >= min_positive_lag) & (prior > row_mean)
     negative = (lag > 1) & (prior <= row_mean)
     valid = positive.any(-1) & negative.any(-1)  # [B, t]
     hardest_positive = jnp.where(positive, similarity, jnp.inf).min(-1)
     hardest_negative = jnp.where(negative, similarity, -jnp.inf).max(-1)
     gap = jnp.where(valid, hardest_negative, 0) - jnp.where(valid, hardest_positive, 0)
     hinge = jnp.where(valid, jax.nn.relu(gap + margin), 0)
-    count = mean_over_devices(valid.sum().astype(jnp.float32))
-    count = jnp.where(count > 0, count, 1)
-    return Contrast(hinge.sum() / count, (hinge > 0).sum() / count)
+    active = hinge > 0
+    if gate is None:
+        count = total_weight(valid)
+        return Contrast(hinge.sum() / count, active.sum() / count)
+    count = total_weight(valid * gate)
+    return Contrast((gate * hinge).sum() / count, (gate * active).sum() / count)
 
 
-def cycle_distillation(similarity: jax.Array, prior: jax.Array, *, tau: float) -> jax.Array:
-    """Mean over rows of KL(softmax(prior/τ) ‖ softmax(similarity/τ)), diagonal removed."""
+def cycle_distillation(
+    similarity: jax.Array, prior: jax.Array, *, tau: float, gate: jax.Array | None = None
+) -> jax.Array:
+    """Mean over rows of KL(softmax(prior/τ) ‖ softmax(similarity/τ)), diagonal removed.
+
+    Weighted by `gate` [B, t] where one is given; 0 where no row has any weight.
+    """
     steps = similarity.shape[-1]
     off_diagonal = ~np.eye(steps, dtype=bool)
     log_p = jax.nn.log_softmax(jnp.where(off_diagonal, prior / tau, -jnp.inf), -1)
     log_q = jax.nn.log_softmax(jnp.where(off_diagonal, similarity / tau, -jnp.inf), -1)
     difference = jnp.where(off_diagonal, log_p - log_q, 0)
-    return (jnp.exp(log_p) * difference).sum(-1).mean()
+    rows = (jnp.exp(log_p) * difference).sum(-1)  # [B, t]
+    return rows.mean() if gate is None else (gate * rows).sum() / total_weight(gate)
+
+
+def total_weight(weights: jax.Array) -> jax.Array:
+    """Sum of weights [B, t] over a device's clips, the mean over devices; 1 instead of 0.
+
+    A device's weighted sum over this is a mean that is right once devices are averaged.
+    """
+    total = mean_over_devices(weights.sum().astype(jnp.float32))
+    return jnp.where(total > 0, total, 1)

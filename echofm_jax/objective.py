@@ -10,6 +10,7 @@ from collections.abc import Callable
 import jax
 
 from echofm_jax.architecture import Architecture
+from echofm_jax.cycle_gate import cycle_gate
 from echofm_jax.losses import (
     cycle_distillation,
     periodic_contrast,
@@ -29,12 +30,28 @@ class Objective:
     norm_targets: bool = True  # reconstruct per-patch normalised pixels
     prior: str = "pixel"  # where same and opposite phase come from: `pixel` or `embedding`
     prior_alpha: float = 1.0  # how much of the temporal mean the pixel prior removes
+    embedding_alpha: float = 0.0  # … and the similarity of the frame embeddings
     triplet_weight: float = 1.0
     triplet_margin: float = 0.2
+    min_positive_lag: int = 1  # steps between an anchor and its positives
     cycle_weight: float = 1.0
     cycle_tau: float = 0.1
+    cycle_gate: float = 0.0  # the prior's rebound that counts fully (cycle_gate.py); 0: all do
     masking: str = "consistent"
     mask_ratio: float = 0.75
+
+    def problems(self, steps: int) -> list[str]:
+        """What is impossible about these numbers for so many time steps; empty if nothing."""
+        lag, gate = self.min_positive_lag, self.cycle_gate
+        rules = [
+            (not 1 <= lag < steps, f"objective.min_positive_lag={lag} is not from 1 to {steps - 1}:"
+             f" model.frames / model.tubelet is {steps} time steps"),
+            (not 0 <= self.embedding_alpha <= 1,
+             f"objective.embedding_alpha={self.embedding_alpha} is not in [0, 1]"),
+            (not 0 <= gate <= 2,  # cosines differ by no more
+             f"objective.cycle_gate={gate} is not in [0, 2]"),
+        ]  # fmt: skip
+        return [text for broken, text in rules if broken]
 
 
 def loss_and_metrics(
@@ -57,10 +74,18 @@ def loss_and_metrics(
     predictions = model.decoder(tokens, visible, masked)  # [B, m, u'·p·p, 3]
     targets = take_tokens(target_patches(clips, arch), masked)  # [B, m, u'·p·p, C]
     recon = reconstruction(predictions, targets, normalise=objective.norm_targets)
-    similarity = self_similarity(model.projector(tokens, visible))  # [B, t, t]
+    z = model.projector(tokens, visible)  # [B, t, D]
+    similarity = self_similarity(z, objective.embedding_alpha)  # [B, t, t]
     prior = prior_similarity(clips, similarity, arch, objective)
-    triplet = periodic_contrast(similarity, prior, margin=objective.triplet_margin)
-    cycle = cycle_distillation(similarity, prior, tau=objective.cycle_tau)
+    gate = cycle_gate(prior, objective.cycle_gate) if objective.cycle_gate else None  # [B, t]
+    triplet = periodic_contrast(
+        similarity,
+        prior,
+        margin=objective.triplet_margin,
+        min_positive_lag=objective.min_positive_lag,
+        gate=gate,
+    )
+    cycle = cycle_distillation(similarity, prior, tau=objective.cycle_tau, gate=gate)
     total = recon + objective.triplet_weight * triplet.loss + objective.cycle_weight * cycle
     return total, {
         "loss": total,
@@ -68,6 +93,7 @@ def loss_and_metrics(
         "triplet": triplet.loss,
         "triplet_active": triplet.active,
         "cycle": cycle,
+        **({} if gate is None else {"gate": gate.mean()}),
     }
 
 

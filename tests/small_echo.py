@@ -9,7 +9,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_pipelines import sector, segments, shards
+from data_pipelines import records, sector, segments, shards
 from data_pipelines.labels import Label
 
 SIZE = 64
@@ -33,7 +33,11 @@ def example(number: int, encoding: str = "jpeg", frames: np.ndarray | None = Non
     masks = {0: FAN.astype(np.uint8)}
     known = {"fps_source": "CineRate", "mode": "b_mode", "clip_id": f"{number:016x}",
              "patient_id": f"{number // 2 + 256:016x}"}  # fmt: skip
-    label = Label(view=("A4C", "PLAX")[number % 2], ejection_fraction=50.0)
+    label = Label(
+        view=("A4C", "PLAX")[number % 2],
+        rhythm=("sinus", "atrial_fibrillation", "")[number % 3],
+        ejection_fraction=50.0,
+    )
     (made,) = segments.make_records(
         frames, FAN, times, label, encoding=encoding, masks=masks, **known
     )
@@ -101,3 +105,21 @@ def edited(edit):
 
 def set_json(path: Path, **values) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def older(data: Path, to: Path) -> Path:
+    """The data set as it was written before records held what is in `records.LATER`."""
+    copy(data, to)
+
+    def forget(feature):
+        for name in records.LATER:
+            del feature[name]
+
+    for path in to.rglob("*.array_record-*"):
+        rewrite_all(path, lambda stored: [edited(forget)(one) for one in stored])
+    (path,) = to.rglob("features.json")
+    described = json.loads(path.read_text())
+    for name in records.LATER:
+        del described["featuresDict"]["features"][name]
+    path.write_text(json.dumps(described))
+    return to

@@ -44,6 +44,7 @@ def test_objectives():
     for one in (official, paper):
         assert (one.masking, one.mask_ratio, one.norm_targets) == ("consistent", 0.75, True)
         assert (one.triplet_weight, one.triplet_margin) == (1.0, 0.2)
+        assert (one.min_positive_lag, one.cycle_gate) == (1, 0.0)
 
 
 @pytest.mark.parametrize("variant", ["", ":paper", ":official"])
@@ -119,6 +120,20 @@ def test_overrides_keep_their_fields_types():
         ("--config.optim.reduce_dtype=half", "optim.reduce_dtype='half' is none of float32, bfl"),
         ("--config.optim.moments_dtype=", "optim.moments_dtype='' is none of float32, bfloat16"),
         ("--config.objective.prior=none", "objective.prior='none' is none of pixel, embedding"),
+        (
+            "--config.objective.min_positive_lag=0",
+            "objective.min_positive_lag=0 is not from 1 to 7",
+        ),
+        (
+            "--config.objective.min_positive_lag=8",
+            "7: model.frames / model.tubelet is 8 time steps",
+        ),
+        (
+            "--config.objective.embedding_alpha=1.5",
+            "objective.embedding_alpha=1.5 is not in [0, 1]",
+        ),
+        ("--config.objective.cycle_gate=-0.1", "objective.cycle_gate=-0.1 is not in [0, 2]"),
+        ("--config.objective.cycle_gate=nan", "objective.cycle_gate=nan is not in [0, 2]"),
         ("--config.objective.mask_ratio=1", "objective.mask_ratio=1.0 is not in [0, 1)"),
     ],
 )

@@ -17,16 +17,23 @@ rng = np.random.default_rng(1)
 data = {k: rng.permutation(np.concatenate([v] * 8).ravel()).reshape(16, *v.shape[1:])
         for k, v in batch("consistent").items()}
 flat = lambda tree: np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
-loss_fn = functools.partial(loss_and_metrics, arch=ARCH, objective=Objective())
 params = jax.jit(init_params, static_argnums=0)(ARCH, jax.random.key(0))
-one = jax.jit(functools.partial(accumulate, loss_fn, microbatches=1))
-halves = [one(params, {k: v[i::2] for k, v in data.items()}) for i in (0, 1)]
-expected = {1: one(params, data), 2: jax.tree.map(lambda a, b: (a + b) / 2, *halves)}
-for preset, microbatches, axes in (
-    ("dp", 1, {"slices": 2}), ("dp", 2, {}),
-    ("fsdp", 1, {"slices": 2, "fsdp": 2}), ("fsdp", 2, {"fsdp": 4}), ("fsdp", 1, {"fsdp": 8}),
-    ("fsdp_tp", 1, {"slices": 2, "fsdp": 2, "tensor": 2}), ("fsdp_tp", 2, {"fsdp": 2, "tensor": 2}),
+loss_fns, expected = {}, {}
+for gate in (0.0, 0.1):  # a gate gives each clip a weight of its own
+    loss_fns[gate] = functools.partial(
+        loss_and_metrics, arch=ARCH, objective=Objective(cycle_gate=gate))
+    one = jax.jit(functools.partial(accumulate, loss_fns[gate], microbatches=1))
+    halves = [one(params, {k: v[i::2] for k, v in data.items()}) for i in (0, 1)]
+    expected[gate, 1] = one(params, data)
+    expected[gate, 2] = jax.tree.map(lambda a, b: (a + b) / 2, *halves)
+assert 0.05 < expected[0.1, 1][1]["gate"] < 0.95, expected[0.1, 1][1]
+for preset, microbatches, axes, gate in (
+    ("dp", 1, {"slices": 2}, 0.0), ("dp", 2, {}, 0.1), ("fsdp", 1, {"slices": 2, "fsdp": 2}, 0.1),
+    ("fsdp", 2, {"fsdp": 4}, 0.0), ("fsdp", 1, {"fsdp": 8}, 0.0),
+    ("fsdp_tp", 1, {"slices": 2, "fsdp": 2, "tensor": 2}, 0.1),
+    ("fsdp_tp", 2, {"fsdp": 2, "tensor": 2}, 0.0),
 ):
+    loss_fn = loss_fns[gate]
     mesh = make_mesh(**axes)
     shardings = state_shardings(params, mesh, preset)
     placed = jax.tree.map(jax.device_put, params, shardings)
@@ -42,11 +49,11 @@ for preset, microbatches, axes in (
     assert all(np.allclose(seen[k], metrics[k], rtol=1e-6) for k in metrics), (seen, metrics)
     same = jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), grads, shardings)
     assert all(jax.tree.leaves(same)), preset
-    known, terms = expected[microbatches]
+    known, terms = expected[gate, microbatches]
     for name in terms:
         np.testing.assert_allclose(metrics[name], terms[name], rtol=1e-5, err_msg=preset + name)
     a, b = flat(grads), flat(known)
-    assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b), (preset, microbatches)
+    assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b), (preset, microbatches, gate)
 print("ok")
 """
 

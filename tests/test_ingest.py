@@ -126,7 +126,7 @@ def test_labels_reach_the_records_cut_to_their_segments(tmp_path):
     save_npy(tmp_path / "in" / "long.npy", frames=frames)
     phase = [round(t / 30 % 1, 3) for t in range(150)]
     label = {"file": "long.npy", "patient": "p", "fps": 30.0, "view": "PLAX", "phase": phase,
-             "end_diastole": [0, 30, 60, 90, 120], "end_systole": [10, 100],
+             "rhythm": "bigeminy", "end_diastole": [0, 30, 60, 90, 120], "end_systole": [10, 100],
              "ejection_fraction": 55.5, "simulated": True}  # fmt: skip
     (tmp_path / "in" / "labels.jsonl").write_text(json.dumps(label) + "\n")
     assert ingest(tmp_path / "in", tmp_path / "data") == 0
@@ -135,6 +135,7 @@ def test_labels_reach_the_records_cut_to_their_segments(tmp_path):
     np.testing.assert_allclose(np.r_[first["phase"], second["phase"]], phase, atol=1e-6)
     assert second["end_diastole"].tolist() == [15, 45] and second["end_systole"].tolist() == [25]
     assert second["times"][0] == 0 and first["fps"] == pytest.approx(30)
+    assert first["rhythm"] == second["rhythm"] == b"bigeminy"
     assert first["view"] == b"PLAX" and first["fps_source"] == b"labels"
     assert shards.dataset_info(tmp_path / "data").simulated
 
@@ -229,6 +230,18 @@ def test_another_run_must_agree_with_the_first(tmp_path, capsys):
     assert before == {p: p.read_bytes() for p in before}
     assert ingest(tmp_path / "in", tmp_path / "data", "--overwrite", "--size=32") == 0
     assert shards.dataset_info(tmp_path / "data").size == 32
+
+
+def test_a_data_set_of_fewer_features_is_not_added_to(tmp_path, capsys):
+    """As one that was begun before records held a rhythm: TFDS wants the same in all of them."""
+    save_npy(tmp_path / "in" / "a.npy")
+    assert ingest(tmp_path / "in", tmp_path / "data") == 0
+    path = tmp_path / "data-ingest" / "settings.json"
+    held = json.loads(path.read_text())
+    assert held.pop("features") == len(records.FEATURES)
+    path.write_text(json.dumps(held))
+    line = refused(capsys, tmp_path / "in", tmp_path / "data")
+    assert f"(features None, not {len(records.FEATURES)})" in line and "--overwrite" in line
 
 
 def test_another_source_is_not_added_to_a_data_set(tmp_path, monkeypatch, capsys):

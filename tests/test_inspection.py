@@ -24,6 +24,7 @@ from data_pipelines import (
     shards,
 )
 from data_pipelines.inspect_gif import playable
+from data_pipelines.loader import LoaderConfig, make_loader
 from echofm_jax import cli
 
 
@@ -63,6 +64,7 @@ def test_figures_page_and_sheet(data, tmp_path, capsys):
         "val": {"records": 2, "clips": 2, "patients": 1},
     }
     assert summary["views"] == {"A4C": 4, "PLAX": 3, "unknown": 1}
+    assert summary["rhythms"] == {"atrial_fibrillation": 3, "sinus": 3, "unknown": 2}
     assert summary["modes"] == {"b_mode": 8} and summary["frames"] == 84
     assert summary["labels"]["ejection_fraction"] == 7 and summary["labels"]["masks"] == 8
     assert summary["labels"]["phase"] == summary["labels"]["aortic_stenosis"] == 0
@@ -228,14 +230,26 @@ def test_numbers_at_the_edge_of_what_may_be_are_shown(several, tmp_path, capsys)
         assert inspect(data, f"--out={tmp_path}", f"--gif={which}") == 0
 
 
-def test_a_word_that_is_no_view_is_not_repeated(several, tmp_path):
+@pytest.mark.parametrize("text", ["view", "rhythm"])
+def test_a_word_that_is_none_of_ours_is_not_repeated(several, tmp_path, text):
     data = small_echo.copy(several, tmp_path / "d")
 
     def name(feature):
-        feature["view"].bytes_list.value[0] = b"DOE^JANE"
+        feature[text].bytes_list.value[0] = b"DOE^JANE"
 
     small_echo.rewrite(data, 0, small_echo.edited(name))
-    assert scanned(data)[0]["view"][0] == b"not a view"
+    assert scanned(data)[0][text][0] == b"not a " + text.encode()
+
+
+def test_a_data_set_from_before_rhythms_has_none_that_is_known(several, tmp_path):
+    data = small_echo.older(several, tmp_path / "d")
+    facts, damages = scanned(data)
+    assert damages == [] and set(facts["rhythm"]) == {b""}
+    np.testing.assert_array_equal(facts["view"], scanned(several)[0]["view"])
+    assert "rhythm" not in shards.open_split(data, "train")[0]  # TFDS reads it, too
+    cfg = LoaderConfig(data_dir=str(data), batch_size=4, frames=4, size=64, labels=True)
+    batch = next(make_loader(cfg))
+    assert batch["rhythm"].tolist() == [0] * 4 and set(batch["view"]) == {1, 4}
 
 
 def test_broken_metadata_are_one_line(several, tmp_path, capsys):

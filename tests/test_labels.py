@@ -18,12 +18,14 @@ def test_all_that_can_be_said(tmp_path):
         "file": "p1/a.avi", "patient": "p1", "fps": 50, "view": "A4C", "phase": [0, 0.5, 0.99],
         "end_diastole": [0], "end_systole": [1], "ejection_fraction": 61.5, "simulated": True,
         "aortic_stenosis": "significant", "aortic_regurgitation": "none",
+        "rhythm": "bigeminy",
     }  # fmt: skip
     known = read(tmp_path, json.dumps(full), "", '{"file": "b.avi"}', '  {"file": "ü.avi"}')
     assert list(known) == ["p1/a.avi", "b.avi", "ü.avi"]
     assert known["p1/a.avi"] == labels.Label(
         patient="p1", fps=50, view="A4C", phase=(0, 0.5, 0.99), end_diastole=(0,), end_systole=(1,),
         ejection_fraction=61.5, simulated=True, aortic_stenosis=2, aortic_regurgitation=0,
+        rhythm="bigeminy",
     )  # fmt: skip
     assert known["b.avi"].phase == () and math.isnan(known["b.avi"].ejection_fraction)
 
@@ -41,6 +43,9 @@ WRONG = [
     ('{"file": "a", "patient": 12}', "patient"),
     ('{"file": "a", "view": "a4c"}', "view"),
     ('{"file": "a", "view": ["A4C"]}', "view"),
+    ('{"file": "a", "rhythm": "af"}', "unknown rhythm; known: sinus, sinus_arrhythmia, atrial_f"),
+    ('{"file": "a", "rhythm": ["sinus"]}', "rhythm"),
+    ('{"file": "a", "rhythm": null}', "rhythm"),
     ('{"file": "a", "fps": "30"}', "fps"),
     ('{"file": "a", "fps": -1}', "fps"),
     ('{"file": "a", "fps": 1000.5}', "fps"),

@@ -301,8 +301,9 @@ def test_labels_follow_the_window(cfg, tmp_path):
     phase = (np.arange(FRAMES) / 12 % 1).astype(np.float32)
     measured = np.full(len(records.MEASUREMENTS), np.nan, np.float32)
     measured[records.MEASUREMENTS.index("lvid_d")] = 4.5
-    labelled = example(1, phase=phase, view="PLAX", ejection_fraction=np.float32(55),
-                       measurements=measured, aortic_stenosis=2)  # fmt: skip
+    labelled = example(1, phase=phase, view="PLAX", rhythm="sinus",
+                       ejection_fraction=np.float32(55), measurements=measured,
+                       aortic_stenosis=2)  # fmt: skip
     folder = write(tmp_path / "ds", [example(0), labelled])
     batch = by_record(
         take(dataclasses.replace(cfg, data_dir=folder, batch_size=2, labels=True), 1)[0]
@@ -311,6 +312,8 @@ def test_labels_follow_the_window(cfg, tmp_path):
     assert np.array_equal(batch["phase"][1], phase[batch["frame_index"][1]])
     assert np.array_equal(batch["clip"][1, :, 0, 0], 10 + batch["frame_index"][1])
     assert [records.VIEWS[v] for v in batch["view"]] == ["", "PLAX"]
+    assert [records.RHYTHMS[r] for r in batch["rhythm"]] == ["", "sinus"]
+    assert batch["view"].dtype == batch["rhythm"].dtype == np.int32
     assert np.isnan(batch["ejection_fraction"][0])
     assert batch["ejection_fraction"][1] == 55
     assert batch["measurements"].shape == (2, 8) and batch["measurements"].dtype == np.float32
@@ -322,10 +325,11 @@ def test_labels_follow_the_window(cfg, tmp_path):
     assert batch["phase"].dtype == batch["ejection_fraction"].dtype == np.float32
 
 
-def test_a_record_of_an_unknown_view_is_a_bad_one(cfg, tmp_path):
-    folder = write(tmp_path / "ds", [example(0), example(1, view="A9C")])
+@pytest.mark.parametrize(("name", "word"), [("view", "A9C"), ("rhythm", "flutter")])
+def test_a_record_of_an_unknown_word_is_a_bad_one(cfg, tmp_path, name, word):
+    folder = write(tmp_path / "ds", [example(0), example(1, **{name: word})])
     labelled = dataclasses.replace(cfg, data_dir=folder, batch_size=2, labels=True)
-    with pytest.raises(InputError, match=r"record 1 names no known view"):
+    with pytest.raises(InputError, match=f"record 1 names no known {name}"):
         take(labelled, 1)
     (batch,) = take(dataclasses.replace(labelled, max_bad_records=1.0), 1)
     assert sorted(batch["valid"]) == [False, True]

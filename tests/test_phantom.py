@@ -1,17 +1,18 @@
 """`echofm phantom`: studies, labels, truth and shards as asked for."""
 
+import itertools
 import json
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
 
-from data_pipelines import phantom, readers, shards
+from data_pipelines import phantom, readers, records, shards
 from data_pipelines.labels import read_labels
 from data_pipelines.phantom_image import VIEWS
 from data_pipelines.phantom_rhythm import RHYTHMS
 from data_pipelines.phantom_screen import OVERLAYS
-from data_pipelines.records import GRADES
 from echofm_jax import cli
 
 TINY = ("--size", "96", "128")
@@ -46,8 +47,8 @@ def test_the_command_writes_files_labels_and_truth(studies):
             if (before := [diastole for diastole in label.end_diastole if diastole < systole])
         ]
         assert np.mean(beats) == pytest.approx(label.ejection_fraction, abs=0.01)
-        assert label.aortic_stenosis in range(len(GRADES))
-        assert label.aortic_regurgitation in range(len(GRADES))
+        assert label.aortic_stenosis in range(len(records.GRADES))
+        assert label.aortic_regurgitation in range(len(records.GRADES))
         grey = found.frames if found.frames.ndim == 3 else found.frames.mean(-1)
         assert grey[cavity].mean() < grey[muscle].mean()
 
@@ -59,7 +60,9 @@ def test_the_truth_tells_rhythm_and_beats_and_the_header_its_r_waves(studies):
     assert [line["file"] for line in lines] == list(labels)
     for line in lines:
         label = labels[line["file"]]
-        assert line["rhythm"] in RHYTHMS and line["simulated"] is True
+        assert (
+            line["rhythm"] == label.rhythm and label.rhythm in RHYTHMS and line["simulated"] is True
+        )
         waves = np.array(line["r_waves"])
         np.testing.assert_allclose(np.diff(waves), line["rr_intervals"][:-1], atol=1e-3)
         inside = waves[(waves > 0) & (waves <= (len(label.phase) - 1) / label.fps)]
@@ -116,6 +119,11 @@ def test_what_it_wrote_becomes_a_data_set(tmp_path, monkeypatch, capsys):
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary["ingest"]["accepted"] == 3 and summary["ingest"]["patients"] == 3
     assert shards.dataset_info(data).simulated
+    stored = itertools.chain(
+        *(shards.open_split(data, split) for split in shards.dataset_info(data).records)
+    )
+    rhythms = Counter(record["rhythm"].decode() for record in stored if not record["segment"])
+    assert rhythms == summary["rhythms"]
     # Asked for again, nothing is written beside a data set that is there.
     argv[1] = str(tmp_path / "more")
     (data.parent / "data-ingest" / "settings.json").unlink()

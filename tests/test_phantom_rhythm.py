@@ -3,11 +3,16 @@
 import numpy as np
 import pytest
 
+from data_pipelines import records
 from data_pipelines.phantom_rhythm import HEART_RATES, REFRACTORY, RHYTHMS, r_waves
 
 
 def beating(rhythm, rr=0.8, variation=0.01, seconds=200.0, breath=0.3, seed=0):
     return r_waves(rhythm, rr, variation, seconds, breath, np.random.default_rng(seed))
+
+
+def test_records_have_a_word_for_every_rhythm():
+    assert set(RHYTHMS) <= set(records.RHYTHMS)
 
 
 @pytest.mark.parametrize("rhythm", RHYTHMS)

@@ -57,6 +57,11 @@ def test_a_clean_data_set_has_no_finding(clean, kind):
     assert exact(shard(clean[kind])) == ([], True)
 
 
+def test_a_data_set_from_before_rhythms_is_as_private(clean, tmp_path):
+    data = small_echo.older(clean["jpeg"], tmp_path / "data")
+    assert not records_found(data) and not files_found(data)
+
+
 def frames(change):
     """A change of one stored frame's bytes."""
 
@@ -182,6 +187,7 @@ def doubled(data: bytes) -> bytes:
         (lambda _: b"DOE^JANE", "not an example of the format"),
         (put("mode", b"DOE^JANE"), "mode is none of its"),
         (put("view", b"a4c"), "view is none of its"),
+        (put("rhythm", b"DOE^JANE"), "rhythm is none of its"),
         (put("fps_source", b"Philips"), "fps_source is none of its"),
         (put("clip_id", b"MRN7734512"), "clip_id is no hash"),
         (put("patient_id", b"0123456789ABCDEF"), "patient_id is no hash"),

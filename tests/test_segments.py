@@ -47,11 +47,23 @@ def test_no_frame_is_lost_or_doubled(count, parts):
     assert {record["segments"] for record in made} == {parts}
 
 
+@pytest.mark.parametrize(
+    ("rate", "count", "parts"),
+    [(30, 128, 1), (30, 129, 2), (80, 320, 1), (80, 330, 2), (100, 399, 1), (400, 1030, 3)],
+)
+def test_a_fast_clip_is_cut_by_time_so_that_each_part_holds_two_seconds(rate, count, parts):
+    made = cut(count, times=np.arange(count) / rate)
+    assert len(made) == parts
+    if rate <= 100:
+        assert all(record["times"][-1] >= 2 or parts == 1 for record in made)
+    assert max(len(record["frames"]) for record in made) <= records.MAX_FRAMES
+
+
 def test_labels_are_cut_along():
     phase = tuple((np.arange(300) / 37 % 1).tolist())
     label = Label(
         view="PLAX", phase=phase, end_diastole=(0, 99, 100, 299), end_systole=(150,),
-        ejection_fraction=55,
+        ejection_fraction=55, rhythm="bigeminy",
     )  # fmt: skip
     made = cut(300, label)
     assert np.allclose(np.concatenate([record["phase"] for record in made]), phase)
@@ -59,6 +71,7 @@ def test_labels_are_cut_along():
     assert [record["end_diastole"].tolist() for record in made] == [[0, 99], [0], [99]]
     assert [record["end_systole"].tolist() for record in made] == [[], [50], []]
     assert all(record["view"] == "PLAX" and record["ejection_fraction"] == 55 for record in made)
+    assert {record["rhythm"] for record in made} == {"bigeminy"}
 
 
 def test_times_restart_and_keep_their_steps():
@@ -73,12 +86,12 @@ def test_times_restart_and_keep_their_steps():
 
 def test_masks_go_with_their_frames_and_r_waves_with_their_times():
     maps = {i: np.full((8, 16), i % 6, np.uint8) for i in (0, 99, 100, 250)}
-    times = np.arange(300) / 50
-    made = cut(300, Label(measurements=(("lvid_d", 4.5),)), times, masks=maps, r_waves=(0.5, 2.5))
+    times = np.arange(300) / 25
+    made = cut(300, Label(measurements=(("lvid_d", 4.5),)), times, masks=maps, r_waves=(1.0, 5.0))
     assert [record["mask_frames"].tolist() for record in made] == [[0, 99], [0], [50]]
     first = records.zstandard.ZstdDecompressor().decompress(made[0]["masks"][1])
     assert first == (maps[99] * np.eye(8, 16, dtype=np.uint8)).tobytes()  # sector only
-    assert [record["r_waves"].tolist() for record in made] == [[0.5], [0.5], []]
+    assert [record["r_waves"].tolist() for record in made] == [[1.0], [1.0], []]
     place = records.MEASUREMENTS.index("lvid_d")
     assert all(record["measurements"][place] == 4.5 for record in made)
     assert np.isnan(np.delete(made[0]["measurements"], place)).all()
