@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipelines import records
+from data_pipelines.clip_labels import word
 from data_pipelines.clip_source import Record
 from data_pipelines.loader import LoaderConfig, decode_window
 from data_pipelines.window import choose_frames, frame_times
@@ -74,8 +75,8 @@ def read_recording(record: Record, cfg: LoaderConfig) -> Recording:
         sector=sector_mask(record, cfg),
         whole=whole,
         patient=record.bytes_list("patient_id")[0].decode(),
-        view=record.bytes_list("view")[0].decode(),
-        rhythm=record.bytes_list("rhythm")[0].decode(),
+        view=records.VIEWS[word(record, "view", records.VIEWS)],
+        rhythm=records.RHYTHMS[word(record, "rhythm", records.RHYTHMS)],
         ejection_fraction=float(record.floats("ejection_fraction")[0]),
     )
 
