@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXAMPLE = """example:
   echofm report runs/masking --baseline masking=consistent
   echofm report runs/a runs/b runs/c --output compared
+  echofm report runs/masking --metrics cross_beat_error ef_mae cpu_hours
 
 Writes report.html, table.csv, runs.csv and a PNG of each figure."""
 
@@ -34,6 +35,7 @@ def main(argv: Sequence[str]) -> int:
     add = parser.add_argument
     add("workdirs", nargs="+", type=local_path, metavar="W", help="of `echofm sweep` or `train`")
     add("--baseline", metavar="SETTING", help="differences from this one, seed by seed")
+    add("--metrics", nargs="+", metavar="NAME", help="only those whose name begins so")
     add("--output", type=Path, metavar="FOLDER", help="default: report in the first W")
     args = parser.parse_args(argv)
     from echofm_jax import compare_figures, compare_page, compare_table
@@ -42,6 +44,8 @@ def main(argv: Sequence[str]) -> int:
 
     runs = read_all(args.workdirs)
     metrics = compare_table.metrics_of(runs)
+    if args.metrics:
+        metrics = compare_table.chosen(metrics, args.metrics)
     rows = compare_table.rows_of(runs, metrics, args.baseline)
     notes = notes_on(runs)
     print("\n".join([*notes, compare_table.as_text(rows, metrics, args.baseline)]))

@@ -17,7 +17,7 @@ from echofm_jax.goodput import overall, read_runs
 from echofm_jax.sweep_cell import last_step, progress
 from echofm_jax.sweep_file import HOW
 
-COUNTS = ("step", "clips", "patients")  # of an evaluation: what it looked at, not what it found
+COUNTS = ("step", "clips", "patients", "fitted_on")  # what was looked at, not what was found
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

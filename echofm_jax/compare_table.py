@@ -23,8 +23,8 @@ COST = {  # what a run took: (what it is, its unit)
 }
 LOSSES = ("loss", "recon", "triplet", "cycle")
 # What no model decides, or an untrained one: to be read beside the metrics of the same name.
-REFERENCES = ("_pixels", "_random", "_chance", "_patch_mean")
-LOWER = ("error", "mae", "rmse", "hours", "parameters")
+REFERENCES = ("_pixels", "_random", "_chance", "_patch_mean", "_truth")
+LOWER = ("error", "frames", "mae", "rmse", "hours", "parameters")
 HIGHER = ("psnr", "ssim", "accuracy", "auc", "auroc", "r2", "found")
 
 
@@ -98,6 +98,16 @@ def metrics_of(runs: Sequence[Run]) -> list[Metric]:
         label, unit = labels.get(name, (name.replace("_", " "), ""))
         made.append(Metric(name, label, unit, direction(name, same_loss)))
     return sorted(made, key=lambda m: (not m.better, m.name in COST))
+
+
+def chosen(metrics: Sequence[Metric], names: Sequence[str]) -> list[Metric]:
+    """Those whose name begins with one of `names`, in their order; InputError if one fits none."""
+    for name in names:
+        if not any(metric.name.startswith(name) for metric in metrics):
+            near = difflib.get_close_matches(name, [m.name for m in metrics], n=1, cutoff=0.4)
+            hint = f"did you mean '{near[0]}'?" if near else "see runs.csv for those there are"
+            raise InputError(f"--metrics {name}: no run has such a metric: {hint}")
+    return list(dict.fromkeys(m for name in names for m in metrics if m.name.startswith(name)))
 
 
 def direction(name: str, same_loss: bool) -> int:

@@ -99,6 +99,18 @@ def test_means_intervals_and_paired_differences(runs, tmp_path, capsys):
     assert float(found["a0", "cpu_hours"]["mean"]) == 2.0
 
 
+def test_only_the_metrics_asked_for(runs, tmp_path, capsys):
+    shown = report(capsys, "--metrics", "psnr", "cross", f"--output={tmp_path / 'R'}", "--", *runs)
+    assert list(dict.fromkeys(m for _, m in table(tmp_path / "R"))) == [
+        "psnr",
+        "cross_beat_error_model",
+    ]
+    assert "PSNR" in shown and "accuracy" not in shown
+    arguments = [str(runs[0]), "--metrics", "cros_beat"]
+    assert cli.run("report", arguments) == 2
+    assert "did you mean 'cross_beat_error_model'?" in capsys.readouterr().err
+
+
 def test_what_is_missing_is_missing_and_not_zero(runs, tmp_path, capsys):
     shown = report(capsys, *runs, f"--output={tmp_path / 'R'}")
     found = table(tmp_path / "R")
