@@ -126,17 +126,18 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, f
     embed = jax.jit(lambda params, clips: encode(params, clips, arch=arch)[1:])
     embedders = {name: partial(embed, params) for name, params in models.items()}
 
-    def described(source: ClipSource, rows: Sequence[int], what: str) -> Iterator:
-        for row in tqdm(rows, desc=what, disable=None):
+    def described(source: ClipSource, rows: Sequence[int], fit: bool) -> Iterator:
+        for row in tqdm(rows, desc="train" if fit else split, disable=None):
             recording = read_recording(source[row], cfg)
-            yield recording, describe(recording.frames, embedders, arch)
+            if recording.labelled or not fit:
+                yield recording, describe(recording.frames, embedders, arch, fine=not fit)
 
     training = ()
     if split != "train" and info.records.get("train"):  # else heads would be scored on their own
         known = ClipSource(cfg.data_dir, "train")
         rows = np.linspace(0, len(known) - 1, min(fit, len(known))).astype(int)
-        training = described(known, rows.tolist(), "train")
-    held_out, drawn = measure_recordings(training, described(source, index, split), arch)
+        training = described(known, rows.tolist(), fit=True)
+    held_out, drawn = measure_recordings(training, described(source, index, fit=False), arch)
     # ---- numbers and figures ---------------------------------------------------------------
     found = {"step": step, "split": split, "clips": len(index)}
     found |= {"fitted_on": held_out.fitted_on, "patients": len(set(held_out.patients))}

@@ -123,10 +123,13 @@ def ssim(
 def prior_agreement(
     params: dict, clips: jax.Array, *, arch: Architecture, objective: Objective
 ) -> tuple[jax.Array, jax.Array]:
-    """Pearson r [B] between embedding and pixel similarity of all pairs of steps, and z."""
+    """Pearson r [B] between embedding and pixel similarity of all pairs of steps, and z.
+
+    Of the similarity that the objective trains.
+    """
     z = encode(params, clips, arch=arch).frames
     pairs = np.triu_indices(arch.steps, 1)
-    a = self_similarity(z)[:, *pairs]  # [B, t(t-1)/2]
+    a = self_similarity(z, objective.embedding_alpha)[:, *pairs]  # [B, t(t-1)/2]
     b = pixel_prior(clips, arch.tubelet, objective.prior_alpha)[:, *pairs]
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     return (a * b).sum(1) / jnp.sqrt((a**2).sum(1) * (b**2).sum(1)), z

@@ -39,6 +39,12 @@ class Recording:
     rhythm: str = ""  # one of records.RHYTHMS
     ejection_fraction: float = float("nan")  # percent
 
+    @property
+    def labelled(self) -> bool:
+        """Whether anything is known of it that a head could learn."""
+        known = (self.view, self.rhythm, len(self.end_diastole) + len(self.end_systole))
+        return any(known) or bool(np.isfinite(self.ejection_fraction))
+
     def without_frames(self) -> "Recording":
         """What is known of it."""
         return dataclasses.replace(self, frames=np.zeros(0, np.uint8))
@@ -94,12 +100,14 @@ def sector_mask(record: Record, cfg: LoaderConfig) -> np.ndarray:
 class Described(NamedTuple):
     """A recording as each source (a model, raw pixels) describes it."""
 
-    starts: np.ndarray  # [m] first frame of each step, half a tubelet apart
+    starts: np.ndarray  # [m] first frame of each step, evenly spaced
     steps: dict[str, np.ndarray]  # source: [m, F] of its steps
     video: dict[str, np.ndarray]  # source: [F] of all of it
 
 
-def describe(frames: np.ndarray, embedders: dict[str, Callable], arch: Architecture) -> Described:
+def describe(
+    frames: np.ndarray, embedders: dict[str, Callable], arch: Architecture, *, fine: bool = True
+) -> Described:
     """Slide the models' window along a recording; pixels are a source of their own.
 
     Args:
@@ -107,9 +115,13 @@ def describe(frames: np.ndarray, embedders: dict[str, Callable], arch: Architect
       embedders: source: clips [WINDOWS, T, H, W(, 3)] uint8 → (frame embeddings [WINDOWS, t, D],
         video embeddings [WINDOWS, D]).
       arch: gives T and the tubelet.
+      fine: a half tubelet at a time, so that steps lie so close; else half a window, which is
+        enough to fit on and costs a fraction.
     """
     half, odd = divmod(arch.tubelet, 2)
     stride = arch.tubelet if odd else half  # steps stay evenly spaced
+    if not fine:
+        stride = max(arch.steps // 2, 1) * arch.tubelet
     firsts = np.arange(0, len(frames) - arch.frames + 1, stride)
     steps, video = {}, {}
     for name, embed in embedders.items():

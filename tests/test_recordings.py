@@ -101,6 +101,17 @@ def test_what_is_known_comes_along():
     assert found.without_frames().frames.size == 0
 
 
+def test_a_recording_is_labelled_if_a_head_could_learn_from_it():
+    assert not read(record(labelled=False)).labelled
+    for known in (
+        {"view": "A4C"},
+        {"rhythm": "sinus"},
+        {"ejection_fraction": np.float32(41)},
+        {"end_systole": np.array([40], np.int32)},
+    ):
+        assert read(record(labelled=False, **known)).labelled
+
+
 def test_windows_slide_half_a_tubelet_at_a_time():
     calls = []
 
@@ -115,7 +126,10 @@ def test_windows_slide_half_a_tubelet_at_a_time():
     assert found.steps["model"][:, 0] == pytest.approx(found.starts + 1.5)
     assert found.video["model"] == pytest.approx([17 + 7.5])  # windows begin at 0, 2, … 34
     assert found.steps["pixels"].shape == (24, 1024) and found.video["pixels"].shape == (2048,)
-    assert set(calls) == {(recordings.WINDOWS, 16, 32, 32)}  # one shape, one compilation
+    assert len(calls) == 3 and set(calls) == {(recordings.WINDOWS, 16, 32, 32)}  # one shape
+    coarse = recordings.describe(frames, {"model": embed}, ARCH, fine=False)
+    assert coarse.starts.tolist() == list(range(0, 48, 4)) and len(calls) == 4
+    assert coarse.steps["model"][:, 0] == pytest.approx(coarse.starts + 1.5)
 
 
 def test_pixel_features_are_the_prior():
