@@ -25,6 +25,9 @@ from echofm_jax.errors import InputError
 from echofm_jax.measures import SHOWN
 
 if TYPE_CHECKING:
+    import jax
+
+    from echofm_jax.architecture import Architecture
     from echofm_jax.held_out_recordings import HeldOut
 
 EXAMPLE = """example:
@@ -32,6 +35,7 @@ EXAMPLE = """example:
   echofm evaluate --workdir runs/smoke --step 200 --split train --batches 4 --json
 """
 BATCH = 8  # clips
+TOGETHER = 16  # recordings read and embedded
 
 
 def main(argv: list[str]) -> int:
@@ -83,7 +87,6 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, f
     from echofm_jax import config as configs
     from echofm_jax import visualize
     from echofm_jax.checkpoint import load_params
-    from echofm_jax.encode import encode
     from echofm_jax.held_out import INPUTS, measure_clips, reconstruction_frames
     from echofm_jax.held_out_recordings import measure_recordings
     from echofm_jax.metrics import read_metrics
@@ -123,20 +126,22 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, f
     loader.close()
     index = clips.pop("index").tolist()
     # ---- whole recordings ------------------------------------------------------------------
-    embed = jax.jit(lambda params, clips: encode(params, clips, arch=arch)[1:])
+    embed = jax.jit(partial(embed_clips, arch=arch))
     embedders = {name: partial(embed, params) for name, params in models.items()}
 
     def described(source: ClipSource, rows: Sequence[int], fit: bool) -> Iterator:
-        for row in tqdm(rows, desc="train" if fit else split, disable=None):
-            recording = read_recording(source[row], cfg)
-            if recording.labelled or not fit:
-                yield recording, describe(recording.frames, embedders, arch, fine=not fit)
+        for some in tqdm(np.array_split(rows, -(-len(rows) // TOGETHER)), disable=None):
+            group = [read_recording(source[int(row)], cfg) for row in some]
+            if fit:
+                group = [recording for recording in group if recording.labelled]
+            frames = [recording.frames for recording in group]
+            yield from zip(group, describe(frames, embedders, arch, fine=not fit), strict=True)
 
     training = ()
     if split != "train" and info.records.get("train"):  # else heads would be scored on their own
         known = ClipSource(cfg.data_dir, "train")
         rows = np.linspace(0, len(known) - 1, min(fit, len(known))).astype(int)
-        training = described(known, rows.tolist(), fit=True)
+        training = described(known, rows, fit=True)
     held_out, drawn = measure_recordings(training, described(source, index, fit=False), arch)
     # ---- numbers and figures ---------------------------------------------------------------
     found = {"step": step, "split": split, "clips": len(index)}
@@ -157,6 +162,15 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, f
         visualize.loss_curves(figures / "loss.png", logged)
     write_text(workdir / "evaluation.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     return found
+
+
+def embed_clips(params: dict, clips: "jax.Array", *, arch: "Architecture") -> tuple:
+    """Frame embeddings [B, t, D] of clips, and the mean of each step's tokens [B, t, D]."""
+    from echofm_jax.encode import encode
+
+    found = encode(params, clips, arch=arch)
+    tokens = found.tokens.reshape(len(clips), arch.steps, arch.positions, -1)  # [B, t, L, D]
+    return found.frames, tokens.mean(2)
 
 
 def choose_split(records: Mapping[str, int], split: str | None, data_dir: str) -> str:

@@ -18,7 +18,7 @@ PATIENTS = 2  # the least to fit on
 class Frozen(NamedTuple):
     """n recordings as each source sees them, and what is known of them."""
 
-    video: dict[str, np.ndarray]  # source: [n, F]
+    video: dict[str, np.ndarray]  # source: [n, 2F], `Described.video`
     patient: np.ndarray  # [n] hashes
     view: np.ndarray  # [n] names, empty = unknown
     rhythm: np.ndarray  # [n] names, empty = unknown
@@ -32,7 +32,7 @@ class Frozen(NamedTuple):
 
 def frozen(found: Sequence[tuple[Recording, Described]]) -> Frozen:
     """Stack what was described of recordings."""
-    video = {name: np.stack([d.video[name] for _, d in found]) for name in found[0][1].video}
+    video = {name: np.stack([d.video(name) for _, d in found]) for name in found[0][1].features}
     return Frozen(
         video,
         *(np.array([getattr(r, name) for r, _ in found]) for name in Frozen._fields[1:]),

@@ -83,7 +83,7 @@ def fit(training: Pairs, tubelet: int) -> tuple[Frozen | None, dict[str, CycleRe
     if len(set(train.patient[known])) < PATIENTS:
         return train, {}
     readouts = {
-        source: CycleReadout([d.steps[source] for _, d in kept], angles, train.patient)
+        source: CycleReadout([d.features[source] for _, d in kept], angles, train.patient)
         for source in train.video
     }
     return train, readouts

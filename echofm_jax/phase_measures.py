@@ -52,7 +52,7 @@ def phase_measures(
             f"heart_rate_error_{name}": abs(rate - true_rate),
         }
     for name, readout in readouts.items():
-        events = readout.events(described.steps[name], starts, tubelet)
+        events = readout.events(described.features[name], starts, tubelet)
         found |= event_errors(recording, events, starts, tubelet, name)
         found[f"irregularity_{name}"] = irregularity(events[0])
     half_cycle = np.nan_to_num(30 / found["heart_rate_model"], nan=0.4)

@@ -5,7 +5,7 @@ time, so that several heartbeats are seen and each embedding is the mean over it
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -101,19 +101,28 @@ class Described(NamedTuple):
     """A recording as each source (a model, raw pixels) describes it."""
 
     starts: np.ndarray  # [m] first frame of each step, evenly spaced
-    steps: dict[str, np.ndarray]  # source: [m, F] of its steps
-    video: dict[str, np.ndarray]  # source: [F] of all of it
+    steps: dict[str, np.ndarray]  # source: [m, D] what their similarity is taken of
+    features: dict[str, np.ndarray]  # source: [m, F] what heads read
+
+    def video(self, source: str) -> np.ndarray:
+        """[2F] features of the whole recording: mean and standard deviation over its steps."""
+        features = self.features[source]
+        return np.concatenate([features.mean(0), features.std(0)])
 
 
 def describe(
-    frames: np.ndarray, embedders: dict[str, Callable], arch: Architecture, *, fine: bool = True
-) -> Described:
-    """Slide the models' window along a recording; pixels are a source of their own.
+    recordings: Sequence[np.ndarray],
+    embedders: dict[str, Callable],
+    arch: Architecture,
+    *,
+    fine: bool = True,
+) -> list[Described]:
+    """Slide the models' window along recordings; pixels are a source of their own.
 
     Args:
-      frames: [n, H, W(, 3)] uint8, n at least T.
-      embedders: source: clips [WINDOWS, T, H, W(, 3)] uint8 → (frame embeddings [WINDOWS, t, D],
-        video embeddings [WINDOWS, D]).
+      recordings: frames [n, H, W(, 3)] uint8 each, n at least T.
+      embedders: source: clips [WINDOWS, T, H, W(, 3)] uint8 → frame embeddings [WINDOWS, t, D] and
+        what else heads read [WINDOWS, t, E]; their features are both.
       arch: gives T and the tubelet.
       fine: a half tubelet at a time, so that steps lie so close; else half a window, which is
         enough to fit on and costs a fraction.
@@ -122,21 +131,36 @@ def describe(
     stride = arch.tubelet if odd else half  # steps stay evenly spaced
     if not fine:
         stride = max(arch.steps // 2, 1) * arch.tubelet
-    firsts = np.arange(0, len(frames) - arch.frames + 1, stride)
-    steps, video = {}, {}
-    for name, embed in embedders.items():
-        windows = []
-        for i in range(0, len(firsts), WINDOWS):
-            some = firsts[i : i + WINDOWS]
-            padded = np.pad(some, (0, WINDOWS - len(some)), mode="edge")  # one compilation
-            clips = frames[padded[:, None] + np.arange(arch.frames)]  # [WINDOWS, T, H, W(, 3)]
-            windows.append([np.asarray(found)[: len(some)] for found in embed(clips)])
-        each, whole = map(np.concatenate, zip(*windows, strict=True))
-        steps[name], starts = phase.stitch(each, firsts, arch.tubelet)
-        video[name] = whole.mean(0)
-    steps["pixels"] = pixel_features(frames, starts, arch.tubelet)
-    video["pixels"] = np.concatenate([steps["pixels"].mean(0), steps["pixels"].std(0)])
-    return Described(starts, steps, video)
+    firsts = [np.arange(0, len(frames) - arch.frames + 1, stride) for frames in recordings]
+    windows = [(i, first) for i, own in enumerate(firsts) for first in own]
+    embedded = {name: embed_windows(embed, recordings, windows, arch.frames)
+                for name, embed in embedders.items()}  # fmt: skip
+    ends = np.cumsum([0, *map(len, firsts)])
+    described = []
+    for i, frames in enumerate(recordings):
+        steps, features = {}, {}
+        for name, (z, more) in embedded.items():
+            rows = slice(ends[i], ends[i + 1])
+            steps[name], starts = phase.stitch(z[rows], firsts[i], arch.tubelet)
+            others, _ = phase.stitch(more[rows], firsts[i], arch.tubelet)
+            features[name] = np.concatenate([steps[name], others], axis=1)
+        steps["pixels"] = features["pixels"] = pixel_features(frames, starts, arch.tubelet)
+        described.append(Described(starts, steps, features))
+    return described
+
+
+def embed_windows(
+    embed: Callable, recordings: Sequence[np.ndarray], windows: Sequence[tuple], length: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `embed` gives of windows (recording, first frame) of a length, WINDOWS at a time."""
+    found = []
+    for i in range(0, len(windows), WINDOWS):
+        some = windows[i : i + WINDOWS]
+        padded = [*some, *some[-1:] * (WINDOWS - len(some))]  # one shape, one compilation
+        clips = np.stack([recordings[j][first : first + length] for j, first in padded])
+        found.append([np.asarray(part)[: len(some)] for part in embed(clips)])
+    z, more = zip(*found, strict=True)
+    return np.concatenate(z), np.concatenate(more)
 
 
 def pixel_features(frames: np.ndarray, starts: np.ndarray, tubelet: int) -> np.ndarray:

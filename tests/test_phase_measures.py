@@ -14,7 +14,7 @@ def of_pixels(recording):
     """Steps of a recording with pixels in the model's place."""
     starts = np.arange(0, len(recording.frames) - ARCH.tubelet + 1, 2)
     z = recordings.pixel_features(recording.frames, starts, ARCH.tubelet)
-    return Described(starts, {"model": z}, {"model": z.mean(0)})
+    return Described(starts, {"model": z}, {"model": z})
 
 
 def measure(recording, readouts=None):
@@ -27,7 +27,7 @@ def readout(*given):
         cycle_angle((one.end_diastole, one.end_systole), d.starts + 1.5)
         for one, d in zip(given, described, strict=True)
     ]
-    return CycleReadout([d.steps["model"] for d in described], angles, list("ab"))
+    return CycleReadout([d.features["model"] for d in described], angles, list("ab"))
 
 
 def test_phase_figures_of_a_beating_chamber():

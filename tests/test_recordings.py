@@ -112,22 +112,29 @@ def test_a_recording_is_labelled_if_a_head_could_learn_from_it():
         assert read(record(labelled=False, **known)).labelled
 
 
-def test_windows_slide_half_a_tubelet_at_a_time():
+def test_windows_slide_half_a_tubelet_at_a_time_over_several_recordings():
     calls = []
 
     def embed(clips):
         calls.append(clips.shape)
         tubelets = clips.reshape(len(clips), ARCH.steps, ARCH.tubelet, -1)
-        return tubelets.mean((2, 3))[..., None], clips.mean((1, 2, 3))[:, None]
+        return tubelets.mean((2, 3))[..., None], tubelets.max((2, 3))[..., None]
 
-    frames = np.arange(50, dtype=np.uint8)[:, None, None] * np.ones((1, 32, 32), np.uint8)
-    found = recordings.describe(frames, {"model": embed}, ARCH)
-    assert found.starts.tolist() == list(range(0, 47, 2))
-    assert found.steps["model"][:, 0] == pytest.approx(found.starts + 1.5)
-    assert found.video["model"] == pytest.approx([17 + 7.5])  # windows begin at 0, 2, … 34
-    assert found.steps["pixels"].shape == (24, 1024) and found.video["pixels"].shape == (2048,)
-    assert len(calls) == 3 and set(calls) == {(recordings.WINDOWS, 16, 32, 32)}  # one shape
-    coarse = recordings.describe(frames, {"model": embed}, ARCH, fine=False)
+    frames = [np.arange(n, dtype=np.uint8)[:, None, None] * np.ones((1, 32, 32), np.uint8)
+              for n in (50, 17)]  # fmt: skip
+    long, short = recordings.describe(frames, {"model": embed}, ARCH)
+    assert long.starts.tolist() == list(range(0, 47, 2))
+    assert long.steps["model"][:, 0] == pytest.approx(long.starts + 1.5)
+    assert long.features["model"][:, 1] == pytest.approx(long.starts + 3)
+    assert long.steps["pixels"].shape == long.features["pixels"].shape == (24, 1024)
+    assert long.video("model") == pytest.approx(
+        [24.5, 26, *[long.starts.std()] * 2]  # steps begin at 0, 2, … 46
+    )
+    assert short.starts.tolist() == [0, 4, 8, 12]
+    assert short.steps["model"][:, 0] == pytest.approx(short.starts + 1.5)
+    # 18 windows and 1, in one shape: one compilation.
+    assert calls == 3 * [(recordings.WINDOWS, 16, 32, 32)]
+    (coarse,) = recordings.describe(frames[:1], {"model": embed}, ARCH, fine=False)
     assert coarse.starts.tolist() == list(range(0, 48, 4)) and len(calls) == 4
     assert coarse.steps["model"][:, 0] == pytest.approx(coarse.starts + 1.5)
 
