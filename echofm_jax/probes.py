@@ -5,25 +5,31 @@ to the clips that are scored.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 NEIGHBOURS = 5
 ALPHAS = np.logspace(0, 6, 4)  # ridge penalties tried; features have unit variance
 FOLDS = 3
 
 
-def fit_ridge(x: np.ndarray, y: np.ndarray, groups: Sequence[str]):
+def fit_ridge(
+    x: np.ndarray, y: np.ndarray, groups: Sequence[str], weights: np.ndarray | None = None
+) -> "Pipeline":
     """Ridge regression of y [n] or [n, k] on x [n, F], its strength chosen over groups.
 
-    Returns scikit-learn's estimator. Features are standardised; what does not vary stays out.
+    Features are standardised; `weights` [n] of rows.
     """
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     head = RidgeCV(ALPHAS, cv=folds(groups))
-    return make_pipeline(StandardScaler(), head).fit(x, y)
+    return make_pipeline(StandardScaler(), head).fit(x, y, ridgecv__sample_weight=weights)
 
 
 def folds(groups: Sequence[str]) -> list | None:
