@@ -92,13 +92,14 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -
     from data_pipelines.clip_source import ClipSource
     from data_pipelines.loader import make_loader
     from echofm_jax import config as configs
-    from echofm_jax import visualize
+    from echofm_jax import visualize, visualize_attention, visualize_clips, visualize_trajectory
+    from echofm_jax.attention_rollout import relevance, rollout
     from echofm_jax.checkpoint import load_params
     from echofm_jax.encode import encode
     from echofm_jax.held_out import INPUTS, measure_clips, reconstruction_frames
     from echofm_jax.metrics import read_metrics
     from echofm_jax.model import init_params
-    from echofm_jax.recordings import measure_recordings, read_recording, sector_mask
+    from echofm_jax.recordings import grey, measure_recordings, read_recording, sector_mask
     from echofm_jax.train import loader_config
 
     # ---- workdir and data ------------------------------------------------------------------
@@ -136,23 +137,30 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int) -
     # ---- whole recordings ------------------------------------------------------------------
     embed = jax.jit(lambda params, clips: encode(params, clips, arch=arch).frames)
     embedders = {name: partial(embed, params) for name, params in models.items()}
-    recordings, maps = measure_recordings(
+    recordings, drawn = measure_recordings(
         (read_recording(source[i], cfg) for i in index), embedders, arch
     )
     # ---- numbers and figures ---------------------------------------------------------------
     found = {"step": step, "split": split, "clips": len(index), "patients": len(set(patients))}
     found |= summary(clips, recordings, patients)
     figures = workdir / "figures"
-    original, masked, reconstructed = reconstruction_frames(
-        models["model"], {k: first[k] for k in INPUTS}, arch=arch, objective=objective
+    said = {"simulated": info.simulated}
+    rate, clip = float(first["fps"][0]), first["clip"][:1]
+    seconds = 1 / rate if rate else float("nan")
+    views = reconstruction_frames(
+        models["model"], {k: first[k][:1] for k in INPUTS}, arch=arch, objective=objective
     )
-    rate = float(first["fps"][0])
-    visualize.reconstruction(
-        figures / "reconstruction.png", original[0], masked[0], reconstructed[0],
-        arch.target_frames / rate if rate else None, info.simulated,
-    )  # fmt: skip
-    if maps is not None:
-        visualize.similarity_maps(figures / "similarity.png", **maps, simulated=info.simulated)
+    rebuilt = (*(np.asarray(view[0]) for view in views), arch.target_frames, seconds)
+    visualize_clips.reconstruction(figures / "reconstruction.png", *rebuilt, **said)
+    visualize_clips.reconstruction_gif(figures / "reconstruction.gif", *rebuilt, **said)
+    _, shares = jax.jit(partial(rollout, arch=arch))(models["model"], clip)
+    drawn_on = np.asarray(relevance(shares, arch)[0])
+    visualize_attention.attention_map(
+        figures / "attention.png", grey(clip[0]), drawn_on, seconds, **said
+    )
+    if drawn is not None:
+        visualize.similarity_maps(figures / "similarity.png", **drawn["similarity"], **said)
+        visualize_trajectory.trajectory(figures / "trajectory.gif", **drawn["trajectory"], **said)
     if logged := read_metrics(workdir / "metrics.jsonl"):
         visualize.loss_curves(figures / "loss.png", logged)
     write_text(workdir / "evaluation.json", json.dumps(found, indent=1, allow_nan=False) + "\n")

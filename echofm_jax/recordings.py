@@ -201,18 +201,19 @@ def measure_recordings(
 ) -> tuple[list[dict | None], dict | None]:
     """Phase figures of each recording (`phase_metrics`; None stays None), and one to draw.
 
-    The one to draw holds the most heartbeats, or steps where beats are not known: keyword
-    arguments of `visualize.similarity_maps`.
+    The one to draw holds the most heartbeats, or steps where beats are not known: `similarity`,
+    keyword arguments of `visualize.similarity_maps`, and `trajectory`, those of
+    `visualize_trajectory.trajectory`.
     """
     found, drawn, most = [], None, (-1.0, 0)
     for recording in tqdm(recordings, desc="recordings", disable=None):
         if recording is None:
             found.append(None)
             continue
-        similarities = {}
+        embedded, similarities = {}, {}
         for name, embed in embedders.items():
-            z, starts = embed_recording(embed, recording.frames, arch)
-            similarities[name] = phase.similarity(z)
+            embedded[name], starts = embed_recording(embed, recording.frames, arch)
+            similarities[name] = phase.similarity(embedded[name])
         pixels = pixel_features(recording.frames, starts, arch.tubelet)
         similarities["pixels"] = phase.similarity(pixels)
         found.append(phase_metrics(recording, similarities, starts, arch.tubelet))
@@ -220,10 +221,14 @@ def measure_recordings(
         count = (float(np.nan_to_num(np.ptp(beats))), len(starts))
         if count > most:
             most = count
-            drawn = {
-                "embedding": similarities["model"],
-                "prior": similarities["pixels"],
-                "seconds_per_step": (starts[1] - starts[0]) * recording.seconds,
-                "beats": beats,
+            time = {"seconds_per_step": (starts[1] - starts[0]) * recording.seconds, "beats": beats}
+            maps = {"embedding": similarities["model"], "prior": similarities["pixels"]}
+            path = {
+                "frames": grey(recording.frames),
+                "starts": starts,
+                "tubelet": arch.tubelet,
+                "z": embedded["model"],
+                "same_phase": np.array(found[-1]["same_phase"]),
             }
+            drawn = {"similarity": maps | time, "trajectory": path | time}
     return found, drawn
