@@ -37,10 +37,11 @@ class Theme:
         return path.with_name(f"{path.stem}{self.suffix}{path.suffix}")
 
     def phase_map(self) -> "Colormap":
-        """Phase 0 … 1 → colour; both ends are the same."""
+        """Phase 0 … 1 → colour; both ends are the same, and what is not known is faint."""
         from matplotlib.colors import LinearSegmentedColormap
 
-        return LinearSegmentedColormap.from_list("phase", [*self.cycle, self.cycle[0]])
+        around = LinearSegmentedColormap.from_list("phase", [*self.cycle, self.cycle[0]])
+        return around.with_extremes(bad=self.faint)
 
     def time_map(self) -> "Colormap":
         """Early … late → colour."""

@@ -108,7 +108,7 @@ def path_panel(
         axis = figure.add_subplot()
         axis.plot(*plane.T, color=theme.faint, lw=0.7, alpha=0.6)
         points = axis.scatter(
-            *plane.T, s=26, plotnonfinite=True, c=beats % 1 if phase_known else times,
+            *plane.T, s=26, plotnonfinite=True, zorder=3, c=beats % 1 if phase_known else times,
             cmap=theme.phase_map() if phase_known else theme.time_map(),
             vmin=0, vmax=1 if phase_known else None,
         )  # fmt: skip

@@ -111,7 +111,7 @@ def view_map(
             centre = means[[k for k in fitted if train[1][k] == view]].mean(axis=0)
             axis.plot(*centre, "+", color=colour, ms=15, mew=2.2)
             axis.plot(
-                *at[own].T, symbol, color=colour, ms=7, mec=theme.page, mew=0.6, alpha=0.9,
+                *at[own].T, symbol, color=colour, ms=7, mec=theme.page, mew=0.6,
                 label=f"{view}: {count(len(own))}",
             )  # fmt: skip
         axis.plot([], [], "+", color=theme.ink, ms=11, mew=1.8, label="mean of training clips")

@@ -95,7 +95,9 @@ def test_evaluate_end_to_end(workdir, capsys):
     low, high = found["intervals"]["loss"]
     assert low < found["loss"] < high
     figures = sorted(path.name for path in (workdir / "figures").iterdir())
-    assert figures == ["loss.png", "reconstruction.png", "similarity.png"]
+    drawn = ["attention.png", "loss.png", "reconstruction.gif", "reconstruction.png",
+             "similarity.png", "trajectory.gif"]  # fmt: skip
+    assert figures == sorted([*drawn, *(name.replace(".", "-dark.") for name in drawn)])
     assert not list(workdir.glob(".evaluation*"))
 
 

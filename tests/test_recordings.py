@@ -156,5 +156,12 @@ def test_the_recording_with_most_beats_is_drawn():
     assert found[1] is None and len(found) == 4
     assert found[2]["heart_rate_model"] == pytest.approx(120, abs=2)
     assert {"cross_beat_error_model", "cross_beat_error_pixels"} <= found[0].keys()
-    assert np.ptp(drawn["beats"]) > 7  # four seconds at 120 a minute
+    maps, path = drawn["similarity"], drawn["trajectory"]
+    for part in (maps, path):
+        assert np.ptp(part["beats"]) > 7  # four seconds at 120 a minute
+        assert part["seconds_per_step"] == pytest.approx(2 / 30)
+    assert (path["frames"] == given[2].frames).all() and path["tubelet"] == ARCH.tubelet
+    assert maps["embedding"] == pytest.approx(phase.similarity(path["z"]))
+    assert path["same_phase"].tolist() == found[2]["same_phase"]
+    assert path["starts"].tolist() == list(range(0, 117, 2))
     assert recordings.measure_recordings([None], {"model": embed}, ARCH) == ([None], None)
