@@ -8,7 +8,7 @@ from PIL import Image, ImageColor, ImageDraw
 
 from echofm_jax import figure_theme
 from echofm_jax.figure_gif import board, enlarge, pace, save_gif
-from echofm_jax.figure_theme import Theme
+from echofm_jax.figure_theme import Theme, moment
 
 INCHES, DPI = (3.9, 2.9), 100  # of the panel in the middle
 
@@ -50,8 +50,8 @@ def trajectory(
     along = np.stack([np.interp(index, middles, axis) for axis in plane.T], 1)  # [k, 2]
     heading = figure_theme.headed("Most alike in another beat, by frame embeddings", simulated)
 
-    def told(count: int, sign: str = "") -> str:
-        return f"{count * step:{sign}.2f} s" if unit == "s" else f"{count:{sign}d} {unit}"
+    def lag(count: int) -> str:
+        return f"lag {count * step:+.2f} s" if unit == "s" else f"lag {count:+d}"
 
     def phase_at(which: int) -> str:
         return f"phase {beats[which] % 1:.2f}" if np.isfinite(beats[which]) else ""
@@ -67,9 +67,9 @@ def trajectory(
                 mark(theme, place, to_pixels(plane[match]), filled=False)
                 then = min(now + starts[match] - starts[own], len(frames) - 1)
                 other = frames[then]
-                caption = f"○ match: {told(then)}, lag {told(then - now, '+')}\n{phase_at(match)}"
+                caption = f"○ match: {moment(then, seconds)}, {lag(then - now)}\n{phase_at(match)}"
             mark(theme, place, to_pixels(along[i]), filled=True)
-            recording = f"● recording: {told(now)}\n{phase_at(own)}"
+            recording = f"● recording: {moment(now, seconds)}\n{phase_at(own)}"
             columns = [
                 (recording, enlarge(frames[now])),
                 ("frame embeddings, PCA", place),
