@@ -87,7 +87,8 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, f
     from echofm_jax import config as configs
     from echofm_jax import visualize
     from echofm_jax.checkpoint import load_params
-    from echofm_jax.held_out import INPUTS, measure_clips, reconstruction_frames
+    from echofm_jax.evaluation_figures import draw_figures
+    from echofm_jax.held_out import measure_clips
     from echofm_jax.held_out_recordings import measure_recordings
     from echofm_jax.metrics import read_metrics
     from echofm_jax.model import init_params
@@ -142,24 +143,23 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, f
         known = ClipSource(cfg.data_dir, "train")
         rows = np.linspace(0, len(known) - 1, min(fit, len(known))).astype(int)
         training = described(known, rows, fit=True)
-    held_out, drawn = measure_recordings(training, described(source, index, fit=False), arch)
+    held_out = measure_recordings(training, described(source, index, fit=False), arch)
     # ---- numbers and figures ---------------------------------------------------------------
     found = {"step": step, "split": split, "clips": len(index)}
     found |= {"fitted_on": held_out.fitted_on, "patients": len(set(held_out.patients))}
     found |= summary(clips, held_out)
-    figures = workdir / "figures"
-    original, masked, reconstructed = reconstruction_frames(
-        models["model"], {k: first[k] for k in INPUTS}, arch=arch, objective=objective
+    draw_figures(
+        workdir / "figures",
+        models["model"],
+        first,
+        held_out,
+        arch,
+        objective,
+        split,
+        info.simulated,
     )
-    rate = float(first["fps"][0])
-    visualize.reconstruction(
-        figures / "reconstruction.png", original[0], masked[0], reconstructed[0],
-        arch.target_frames / rate if rate else None, info.simulated,
-    )  # fmt: skip
-    if drawn is not None:
-        visualize.similarity_maps(figures / "similarity.png", **drawn, simulated=info.simulated)
     if logged := read_metrics(workdir / "metrics.jsonl"):
-        visualize.loss_curves(figures / "loss.png", logged)
+        visualize.loss_curves(workdir / "figures" / "loss.png", logged)
     write_text(workdir / "evaluation.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     return found
 

@@ -20,23 +20,24 @@ Pairs = Iterable[tuple[Recording, Described]]
 
 
 class HeldOut(NamedTuple):
-    """Figures of n held-out recordings."""
+    """Figures of n held-out recordings, and what to draw of them."""
 
     patients: list[str]  # [n] hashes
     phases: list[dict | None]  # [n] `phase_measures`; None of those shorter than a window
     probes: dict[str, np.ndarray]  # `probe_measures`, [n] each
     statistics: dict[str, tuple[float, float, float]]  # of all: a value and its 95 % interval
-    fitted_on: int  # recordings of train
+    train: Frozen | None  # what heads were fitted on
+    test: Frozen
+    drawn: tuple[Recording, Described, dict] | None  # of most heartbeats or steps, and its figures
+
+    @property
+    def fitted_on(self) -> int:
+        """Recordings of train."""
+        return 0 if self.train is None else len(self.train.patient)
 
 
-def measure_recordings(
-    training: Pairs, held_out: Pairs, arch: Architecture
-) -> tuple[HeldOut, dict | None]:
-    """Figures of held-out recordings, and one to draw; each is let go once it is measured.
-
-    The one to draw holds the most heartbeats, or steps where beats are not known: keyword
-    arguments of `visualize.similarity_maps`.
-    """
+def measure_recordings(training: Pairs, held_out: Pairs, arch: Architecture) -> HeldOut:
+    """Figures of held-out recordings; but for the one to draw, each is let go once measured."""
     train, readouts = fit(training, arch.tubelet)
     kept, phases, drawn, most = [], [], None, (-1.0, 0)
     for recording, described in held_out:
@@ -48,13 +49,7 @@ def measure_recordings(
         beats = phase.step_beat_time(recording.beats, described.starts, arch.tubelet)
         count = (float(np.nan_to_num(np.ptp(beats))), len(beats))
         if count > most:
-            most = count
-            drawn = {
-                "embedding": phase.similarity(described.steps["model"]),
-                "prior": phase.similarity(described.steps["pixels"]),
-                "seconds_per_step": phases[-1]["seconds_per_step"],
-                "beats": beats,
-            }
+            most, drawn = count, (recording, described, phases[-1])
     test = frozen(kept)
     probes, statistics = {}, {}
     if train is not None:
@@ -65,8 +60,7 @@ def measure_recordings(
             for source in (*readouts, "truth")
         }
         statistics = fibrillation_measures(train, test, irregularities)
-    fitted_on = 0 if train is None else len(train.patient)
-    return HeldOut(test.patient.tolist(), phases, probes, statistics, fitted_on), drawn
+    return HeldOut(test.patient.tolist(), phases, probes, statistics, train, test, drawn)
 
 
 def fit(training: Pairs, tubelet: int) -> tuple[Frozen | None, dict[str, CycleReadout]]:

@@ -1,7 +1,7 @@
-"""Figures of a run: reconstruction, similarity maps with their lag curves, loss curves.
+"""Figures of a run in numbers: similarity maps with their lag curves, loss curves.
 
-Arrays and a path in, one PNG out. A figure carries no name, id or path of what it shows, and says
-so where the heart in it is simulated.
+Arrays and a path in, NAME.png and NAME-dark.png out. A figure carries no name, id or path of what
+it shows, and says so where the heart in it is simulated.
 """
 
 import pathlib
@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from echofm_jax import phase
+from echofm_jax import figure_theme, phase
+from echofm_jax.figure_theme import Theme
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-BLUE, ORANGE, GREY = "#1f6fb2", "#d9661f", "#8a8a8a"
 
 # metrics.jsonl key: (title, axis label, logarithmic)
 CURVES = {
@@ -24,44 +23,8 @@ CURVES = {
     "triplet": ("Periodic contrast", "triplet loss", False),
     "cycle": ("Cycle distillation", "KL divergence (nats)", False),
     "grad_norm": ("Gradient norm", "norm before clipping", True),
-    "lr": ("Learning rate", "lr", False),
+    "lr": ("Learning rate", "learning rate", False),
 }
-
-
-def reconstruction(
-    path: pathlib.Path,
-    original: np.ndarray,
-    masked: np.ndarray,
-    reconstructed: np.ndarray,
-    seconds: np.ndarray | None,
-    simulated: bool = False,
-) -> None:
-    """Three rows of frames: what the camera saw, what the model saw, what it made of that.
-
-    Args:
-      path: PNG to write.
-      original: [n, H, W] grey frames in [0, 1].
-      masked: the same, with nan where a patch was hidden.
-      reconstructed: the same, hidden patches predicted.
-      seconds: [n] time of each frame; None where the frame rate is not known.
-      simulated: the clip comes from the phantom.
-    """
-    n = len(original)
-    figure = _figure(1.25 * n + 0.9, 4.6)
-    axes = figure.subplots(3, n, squeeze=False)
-    rows = (("original", original), ("masked", masked), ("reconstructed", reconstructed))
-    for row, (name, frames) in zip(axes, rows, strict=True):
-        row[0].set_ylabel(name, fontsize=11)
-        for axis, frame in zip(row, frames, strict=True):
-            axis.set_facecolor("#c9d3dc")
-            axis.imshow(np.ma.masked_invalid(frame), cmap="gray", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
-    if seconds is not None:
-        for axis, time in zip(axes[0], seconds, strict=True):
-            axis.set_title(f"{time:.2f} s", fontsize=10)
-    hidden = np.isnan(masked).mean()
-    _title(figure, f"Reconstruction with {hidden:.0%} of the patches hidden", simulated)
-    _save(figure, path)
 
 
 def similarity_maps(
@@ -82,37 +45,43 @@ def similarity_maps(
       beats: [t] `phase.step_beat_time`, to mark each end-diastole; None where it is not known.
       simulated: the clip comes from the phantom.
     """
-    figure = _figure(12.5, 4.2)
-    maps = figure.subplots(1, 3, gridspec_kw={"width_ratios": [1, 1, 1.15]})
-    step, unit = (seconds_per_step, "s") if np.isfinite(seconds_per_step) else (1.0, "steps")
-    span = len(embedding) * step
-    named = (("Frame embeddings", embedding, BLUE), ("Pixels (prior)", prior, ORANGE))
-    for axis, (name, S, _) in zip(maps, named, strict=False):
-        image = axis.imshow(
-            S, cmap="RdBu_r", vmin=-1, vmax=1, extent=(0, span, span, 0), interpolation="nearest"
-        )
-        axis.set(title=name, xlabel=f"time ({unit})", ylabel=f"time ({unit})")
-        for time in _end_diastoles(beats) * step:
-            axis.axvline(time, color="black", lw=0.8, ls=":")
-            axis.axhline(time, color="black", lw=0.8, ls=":")
-    bar = figure.colorbar(image, ax=maps[:2], shrink=0.85, pad=0.015)
-    bar.set_label("cosine similarity")
+    step, unit = figure_theme.time_unit(seconds_per_step, "steps")
+    span, marks = len(embedding) * step, _end_diastoles(beats) * step
 
-    lags = maps[2]
-    for name, S, colour in named:
-        curve = phase.lag_curve(S)
-        cycle = phase.cycle_length(S, seconds_per_step)
-        label = name if np.isnan(cycle) else f"{name}: {cycle:.2f} s, {60 / cycle:.0f} bpm"
-        lags.plot(np.arange(len(curve)) * step, curve, color=colour, label=label)
-        if not np.isnan(cycle):
-            lags.axvline(cycle, color=colour, lw=0.9, ls="--")
-    lags.axhline(0, color=GREY, lw=0.6)
-    lags.set(title="Lag curve", xlabel=f"lag ({unit})", ylabel="mean cosine similarity")
-    lags.set(xlim=(0, None), ylim=(None, 1.3))  # room for the legend
-    lags.legend(edgecolor="none", framealpha=0.9, fontsize=9, loc="upper right")
-    marked = " (dotted: end-diastole)" if len(_end_diastoles(beats)) else ""
-    _title(figure, f"Which moments look alike{marked}", simulated)
-    _save(figure, path)
+    def draw(theme: Theme) -> "Figure":
+        figure = figure_theme.figure(12.5, 4.2)
+        maps = figure.subplots(1, 3, gridspec_kw={"width_ratios": [1, 1, 1.15]})
+        named = zip(("Frame embeddings", "Pixels (prior)"), (embedding, prior), strict=True)
+        named = [(*pair, colour) for pair, colour in zip(named, theme.series, strict=False)]
+        for axis, (name, S, _) in zip(maps, named, strict=False):
+            image = axis.imshow(
+                S, cmap=theme.diverging, vmin=-1, vmax=1, extent=(0, span, span, 0),
+                interpolation="nearest",
+            )  # fmt: skip
+            axis.set(title=name, xlabel=f"time ({unit})", ylabel=f"time ({unit})")
+            for time in marks:
+                axis.axvline(time, color=theme.ink, lw=0.9, ls=":")
+                axis.axhline(time, color=theme.ink, lw=0.9, ls=":")
+        bar = figure.colorbar(image, ax=maps[:2], shrink=0.85, pad=0.015)
+        bar.set_label("cosine similarity")
+
+        lags = maps[2]
+        for name, S, colour in named:
+            curve = phase.lag_curve(S)
+            cycle = phase.cycle_length(S, seconds_per_step)
+            label = name if np.isnan(cycle) else f"{name}: {cycle:.2f} s, {60 / cycle:.0f} bpm"
+            lags.plot(np.arange(len(curve)) * step, curve, color=colour, label=label)
+            if not np.isnan(cycle):
+                lags.axvline(cycle, color=colour, lw=0.9, ls="--")
+        lags.axhline(0, color=theme.faint, lw=0.6)
+        lags.set(title="Lag curve", xlabel=f"lag ({unit})", ylabel="mean cosine similarity")
+        lags.set(xlim=(0, None), ylim=(None, 1.3))  # room for the legend
+        lags.legend(fontsize=9, loc="upper right")
+        marked = " (dotted: end-diastole)" if len(marks) else ""
+        figure_theme.title(figure, f"Which moments look alike{marked}", simulated)
+        return figure
+
+    figure_theme.save(path, draw)
 
 
 def loss_curves(path: pathlib.Path, records: Sequence[Mapping[str, float]]) -> None:
@@ -126,25 +95,32 @@ def loss_curves(path: pathlib.Path, records: Sequence[Mapping[str, float]]) -> N
     steps = sorted(by_step)
     names = [name for name in CURVES if any(name in by_step[step] for step in steps)]
     columns = min(3, max(1, len(names)))
-    figure = _figure(4.0 * columns, 2.7 * -(-len(names) // columns) + 0.4)
-    axes = figure.subplots(-(-len(names) // columns), columns, squeeze=False).ravel()
-    for axis, name in zip(axes, names, strict=False):
-        title, label, logarithmic = CURVES[name]
-        logged = [step for step in steps if by_step[step].get(name) is not None]
-        axis.plot(logged, [by_step[step][name] for step in logged], color=BLUE, lw=1.3)
-        axis.set(title=title, xlabel="step", ylabel=label)
-        seen = [
-            (s, row[key]) for s, row in sorted(held_out.items()) if (key := f"val/{name}") in row
-        ]
-        if seen:
-            axis.plot(*zip(*seen, strict=True), "o-", color=ORANGE, ms=3, label="held out")
-            axis.legend(frameon=False)
-        if logarithmic:
-            axis.set_yscale("log")
-        axis.grid(alpha=0.25)
-    for axis in axes[len(names) :]:
-        axis.remove()
-    _save(figure, path)
+    rows = -(-len(names) // columns)
+
+    def draw(theme: Theme) -> "Figure":
+        figure = figure_theme.figure(4.0 * columns, 2.7 * rows + 0.4)
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis, name in zip(axes, names, strict=False):
+            title, label, logarithmic = CURVES[name]
+            logged = [step for step in steps if by_step[step].get(name) is not None]
+            values = [by_step[step][name] for step in logged]
+            axis.plot(logged, values, color=theme.series[0], lw=1.3, label="training")
+            axis.set(title=title, xlabel="step", ylabel=label)
+            key = f"val/{name}"
+            seen = [(step, row[key]) for step, row in sorted(held_out.items()) if key in row]
+            if seen:
+                axis.plot(
+                    *zip(*seen, strict=True), "o-", color=theme.series[1], ms=3, label="held out"
+                )
+                axis.legend()
+            if logarithmic:
+                axis.set_yscale("log")
+            axis.grid()
+        for axis in axes[len(names) :]:
+            axis.remove()
+        return figure
+
+    figure_theme.save(path, draw)
 
 
 def _end_diastoles(beats: np.ndarray | None) -> np.ndarray:
@@ -156,21 +132,3 @@ def _end_diastoles(beats: np.ndarray | None) -> np.ndarray:
         return np.zeros(0)
     whole = np.arange(np.ceil(beats[known[0]]), np.floor(beats[known[-1]]) + 1)
     return np.interp(whole, beats[known], known + 0.5)
-
-
-def _figure(width: float, height: float) -> "Figure":
-    """A figure of its own, outside pyplot: no display, no global state."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), dpi=130, layout="constrained", facecolor="white")
-
-
-def _title(figure: "Figure", text: str, simulated: bool) -> None:
-    figure.suptitle(f"{text}  ·  simulated" if simulated else text, fontsize=12)
-
-
-def _save(figure: "Figure", path: pathlib.Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.writing")
-    figure.savefig(half, format="png")
-    half.replace(path)

@@ -94,7 +94,8 @@ cat <<TEXT
 Everything is in $output
   data/                 de-identified shards (data-report.csv beside it lists every file: private)
   run/                  config, checkpoints, metrics.jsonl, TensorBoard events
-  run/figures/          reconstruction, similarity maps and lag curve, loss curves
+  run/figures/          reconstruction, similarity maps, trajectory, attention, losses;
+                        NAME-dark: the same for a dark page
   run/evaluation.json   every figure of the evaluation
   exported/             weights for PyTorch: model.safetensors, modeling_echofm.py, model card;
                         echofm.pth for the official code

@@ -39,7 +39,9 @@ def test_summary_leaves_out_what_is_not_known():
         phases=[measured, None, nothing | {"same_phase": [2, -1]}],
         probes={"ef_mae_model": np.array([4.0, 8.0, math.nan])},
         statistics={"af_auroc_model": (0.7, 0.6, 0.8), "af_auroc_pixels": (0.5, math.nan, 0.7)},
-        fitted_on=9,
+        train=None,
+        test=None,
+        drawn=None,
     )
     found = evaluate.summary(clips, held_out)
     assert found["loss"] == 3 and found["effective_rank_model"] == 4
@@ -117,7 +119,9 @@ def test_evaluate_end_to_end(workdir, capsys):
     low, high = found["intervals"]["loss"]
     assert low < found["loss"] < high
     figures = sorted(path.name for path in (workdir / "figures").iterdir())
-    assert figures == ["loss.png", "reconstruction.png", "similarity.png"]
+    drawn = ["attention.png", "loss.png", "reconstruction.gif", "reconstruction.png",
+             "similarity.png", "trajectory.gif", "views.png"]  # fmt: skip
+    assert figures == sorted([*drawn, *(name.replace(".", "-dark.") for name in drawn)])
     assert not list(workdir.glob(".evaluation*"))
 
 

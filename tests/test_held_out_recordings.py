@@ -1,6 +1,5 @@
 """Held-out recordings: what is fitted on train, what is measured, which one is drawn."""
 
-import numpy as np
 import pytest
 from test_recordings import ARCH, read, record
 
@@ -26,24 +25,25 @@ def of(patient, **changes):
 
 def test_without_anything_to_fit_on_phases_are_measured_and_heads_are_not():
     held_out = pairs(of(1, seconds=2.0), of(1, seconds=0.4), of(2, bpm=120.0))
-    found, drawn = measure_recordings((), held_out, ARCH)
+    found = measure_recordings((), held_out, ARCH)
     assert found.patients == [f"{i:016x}" for i in (1, 1, 2)] and found.fitted_on == 0
     assert found.phases[1] is None and found.probes == {} and found.statistics == {}
     assert found.phases[2]["heart_rate_model"] == pytest.approx(120, abs=2)
     assert {"cross_beat_error_model", "cross_beat_error_pixels"} <= found.phases[0].keys()
     assert "end_diastole_error_model" not in found.phases[0]
-    assert np.ptp(drawn["beats"]) > 7  # four seconds at 120 a minute: the most beats
-    assert measure_recordings((), pairs(of(1, seconds=0.4)), ARCH)[1] is None
+    recording, _, measured = found.drawn  # four seconds at 120 a minute: the most beats
+    assert measured is found.phases[2] and len(recording.frames) == 120
+    assert measure_recordings((), pairs(of(1, seconds=0.4)), ARCH).drawn is None
 
 
 def test_heads_and_readouts_are_fitted_on_train():
     train = pairs(*(of(i, bpm=60.0 + 10 * i) for i in range(4)))
-    found, _ = measure_recordings(train, pairs(of(9, bpm=85.0)), ARCH)
+    found = measure_recordings(train, pairs(of(9, bpm=85.0)), ARCH)
     assert found.fitted_on == 4
     assert found.phases[0]["end_diastole_error_pixels"] < 30
     assert found.phases[0]["end_systole_error_model"] < 30
     assert found.probes["view_accuracy_model"] == 1
-    one_patient, _ = measure_recordings(pairs(of(1), of(1)), pairs(of(9)), ARCH)
+    one_patient = measure_recordings(pairs(of(1), of(1)), pairs(of(9)), ARCH)
     assert one_patient.fitted_on == 2 and one_patient.probes == {}
     assert "end_diastole_error_model" not in one_patient.phases[0]
 

@@ -1,46 +1,10 @@
-"""Figures: whole files, the panels they promise, nothing half-written, simulated data named."""
+"""Similarity maps and loss curves: the panels they promise, on both pages; simulated data named."""
 
 import numpy as np
-import pytest
-from PIL import Image
+from test_figure_theme import close_to, pixels
 
 from echofm_jax import phase, visualize
-
-
-def pixels(path):
-    return np.asarray(Image.open(path).convert("RGB")).astype(int)
-
-
-def close_to(image, colour):
-    return (np.abs(image - np.array(colour)) < 12).all(-1)
-
-
-@pytest.fixture
-def frames():
-    rng = np.random.default_rng(0)
-    original = rng.random((8, 32, 32))
-    keep = np.kron(rng.random((4, 4)) < 0.4, np.ones((8, 8))) > 0
-    return original, np.where(keep, original, np.nan), np.where(keep, original, 0.5)
-
-
-def test_reconstruction_shows_the_hidden_patches_in_the_middle_row_only(tmp_path, frames):
-    path = tmp_path / "figures" / "reconstruction.png"
-    visualize.reconstruction(path, *frames, seconds=np.arange(8) * 0.1)
-    image = pixels(path)
-    hidden = close_to(image, (0xC9, 0xD3, 0xDC)).sum(1)
-    third = len(image) // 3
-    assert hidden[third : 2 * third + 20].sum() > 0.95 * hidden.sum() > 1000
-    assert image.shape[1] > image.shape[0] * 2
-    assert [file.name for file in path.parent.iterdir()] == ["reconstruction.png"]
-
-
-def test_a_simulated_clip_says_so(tmp_path, frames):
-    for simulated in (False, True):
-        path = tmp_path / f"{simulated}.png"
-        visualize.reconstruction(path, *frames, seconds=np.arange(8) * 0.1, simulated=simulated)
-    real, simulated = pixels(tmp_path / "False.png"), pixels(tmp_path / "True.png")
-    changed = np.flatnonzero((real != simulated).any((1, 2)))
-    assert len(changed) and changed.max() < 0.1 * len(real)  # the title, and nothing else
+from echofm_jax.figure_theme import DARK, LIGHT, THEMES
 
 
 def test_similarity_maps_show_both_maps_and_both_lag_curves(tmp_path):
@@ -50,21 +14,31 @@ def test_similarity_maps_show_both_maps_and_both_lag_curves(tmp_path):
     S, P = phase.similarity(z), phase.similarity(noisy)
     visualize.similarity_maps(tmp_path / "plain.png", S, P, 1 / 30)
     visualize.similarity_maps(tmp_path / "beats.png", S, P, 1 / 30, beats=np.arange(90) / 30)
-    plain, marked = pixels(tmp_path / "plain.png"), pixels(tmp_path / "beats.png")
-    third = plain.shape[1] // 3
-    reds = close_to(plain, (0x67, 0x00, 0x1F)).sum(0)  # cosine 1 of the colour map
-    assert reds[:third].sum() > 500 and reds[third : 2 * third].sum() > 50
-    for colour in (visualize.BLUE, visualize.ORANGE):
-        rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-        assert close_to(plain, rgb)[:, 2 * third :].sum() > 100
-    darker = close_to(marked, (0, 0, 0)).sum() - close_to(plain, (0, 0, 0)).sum()
-    assert darker > 200  # the dotted end-diastoles
+    for theme, most_alike in ((LIGHT, "#67001f"), (DARK, "#ffadad")):  # cosine 1
+        plain, marked = (pixels(theme.path(tmp_path / name)) for name in ("plain.png", "beats.png"))
+        third = plain.shape[1] // 3
+        alike = close_to(plain, most_alike).sum(0)
+        assert alike[:third].sum() > 500 and alike[third : 2 * third].sum() > 50
+        for colour in theme.series[:2]:
+            assert close_to(plain, colour)[:, 2 * third :].sum() > 100
+        dotted = (plain != marked).any(-1)[60:]  # the end-diastoles
+        assert dotted[:, :third].sum() > 500 and dotted[:, 2 * third :].sum() == 0
+        assert close_to(plain, theme.page).mean() > 0.25
 
 
 def test_similarity_maps_of_one_short_window(tmp_path):
     S = phase.similarity(np.random.default_rng(0).normal(size=(8, 4)))
     visualize.similarity_maps(tmp_path / "short.png", S, S, 4 / 30, beats=np.full(8, np.nan))
     assert pixels(tmp_path / "short.png").std() > 10
+
+
+def test_similarity_maps_of_a_simulated_heart_say_so(tmp_path):
+    S = phase.similarity(np.random.default_rng(0).normal(size=(8, 4)))
+    for simulated in (False, True):
+        visualize.similarity_maps(tmp_path / f"{simulated}.png", S, S, 0.1, simulated=simulated)
+    real, simulated = pixels(tmp_path / "False.png"), pixels(tmp_path / "True.png")
+    changed = np.flatnonzero((real != simulated).any((1, 2)))
+    assert len(changed) and changed.max() < 0.1 * len(real)  # the title, and nothing else
 
 
 def test_loss_curves_have_a_panel_for_each_figure_that_was_logged(tmp_path):
@@ -82,6 +56,11 @@ def test_loss_curves_have_a_panel_for_each_figure_that_was_logged(tmp_path):
     assert seen.shape == four.shape
     changed = np.flatnonzero((seen != four).any(axis=(0, 2)))
     assert len(changed) and changed.max() < four.shape[1] / 2  # in the first of three panels
+    for theme in THEMES:
+        drawn = pixels(theme.path(tmp_path / "with_evaluation.png"))
+        assert close_to(drawn, theme.page).mean() > 0.8
+        training, held_out = (close_to(drawn, colour).sum() for colour in theme.series[:2])
+        assert training > 400 and held_out > 20
 
 
 def test_a_step_logged_again_after_resume_counts_once(tmp_path):
