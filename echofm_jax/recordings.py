@@ -124,11 +124,11 @@ def describe(
       embedders: source: clips [WINDOWS, T, H, W(, 3)] uint8 → frame embeddings [WINDOWS, t, D] and
         what else heads read [WINDOWS, t, E]; their features are both.
       arch: gives T and the tubelet.
-      fine: a half tubelet at a time, so that steps lie so close; else half a window, which is
-        enough to fit on and costs a fraction.
+      fine: one and a half tubelets at a time, so that steps lie half a tubelet apart; else half a
+        window, which is enough to fit on.
     """
     half, odd = divmod(arch.tubelet, 2)
-    stride = arch.tubelet if odd else half  # steps stay evenly spaced
+    stride = arch.tubelet if odd else arch.tubelet + half
     if not fine:
         stride = max(arch.steps // 2, 1) * arch.tubelet
     firsts = [np.arange(0, len(frames) - arch.frames + 1, stride) for frames in recordings]
@@ -143,10 +143,19 @@ def describe(
             rows = slice(ends[i], ends[i + 1])
             steps[name], starts = phase.stitch(z[rows], firsts[i], arch.tubelet)
             others, _ = phase.stitch(more[rows], firsts[i], arch.tubelet)
-            features[name] = np.concatenate([steps[name], others], axis=1)
+            even = evenly_spaced(starts)
+            steps[name], starts = steps[name][even], starts[even]
+            features[name] = np.concatenate([steps[name], others[even]], axis=1)
         steps["pixels"] = features["pixels"] = pixel_features(frames, starts, arch.tubelet)
         described.append(Described(starts, steps, features))
     return described
+
+
+def evenly_spaced(starts: np.ndarray) -> slice:
+    """Which of steps that begin at `starts` [m] lie equally close: the first and last may not."""
+    gaps = np.diff(starts)
+    close = np.flatnonzero(gaps == gaps.min())
+    return slice(int(close[0]), int(close[-1]) + 2)
 
 
 def embed_windows(

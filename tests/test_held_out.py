@@ -96,6 +96,10 @@ def test_prior_agreement_is_the_correlation_of_the_pairs(params, batch):
     for i in range(3):
         S = similarity(np.asarray(z[i]), centre=False)
         assert float(r[i]) == pytest.approx(np.corrcoef(S[pairs], prior[i][pairs])[0, 1], abs=1e-3)
+    centred = {"arch": ARCH, "objective": Objective(embedding_alpha=1.0)}
+    r, z = held_out.prior_agreement(params, batch["clip"], **centred)
+    S = similarity(np.asarray(z[0]))
+    assert float(r[0]) == pytest.approx(np.corrcoef(S[pairs], prior[0][pairs])[0, 1], abs=1e-3)
 
 
 def test_effective_rank_counts_directions():

@@ -35,6 +35,11 @@ def test_linear_and_nearest_heads_find_values():
     assert np.abs(probes.nearest_values(x, y, at) - truth).mean() < 4 < np.abs(truth - 50).mean()
 
 
+def test_neighbours_lie_in_the_same_direction_however_far():
+    x = np.array([[1.0, 0], [3, 0], [0, 1], [0, 3], [-2, -2]])
+    assert set(probes.nearest(x, np.array([[9.0, 0.1]]))[0, :2]) == {0, 1}
+
+
 def test_folds_keep_patients_together():
     for fit, held in probes.folds(PATIENTS):
         assert not set(PATIENTS[fit]) & set(PATIENTS[held])

@@ -42,6 +42,38 @@ def test_events_of_another_patient_are_found_though_his_beats_are_irregular():
     assert len(found[1]) == 5 and found[1] == pytest.approx(systoles, abs=0.7)
 
 
+def test_a_weak_readout_still_turns_though_diastole_lasts_longer():
+    """Features that hardly tell: shrunk, and with it the angle's own mean must not decide."""
+    rng = np.random.default_rng(0)
+    train = [beating(rng.uniform(25, 35, 8), rng) for _ in range(8)]
+    noisy = [z + 2 * rng.normal(size=z.shape) for z, *_ in train]
+    readout = CycleReadout(noisy, [a for _, _, a, *_ in train], list("aabbccdd"))
+    z, starts, *_ = beating([30] * 8, rng)
+    assert min(map(len, readout.events(z, starts, tubelet=4))) >= 6
+
+
+def test_a_zero_of_the_sine_counts_only_where_the_cosine_agrees():
+    rng = np.random.default_rng(0)
+    train = [beating(rng.uniform(25, 35, 5), rng) for _ in range(6)]
+    readout = CycleReadout([z for z, *_ in train], [a for _, _, a, *_ in train], list("aabbcc"))
+    z = np.zeros((40, 6))
+    z[:, 3] = np.sin(np.arange(40) / 2)  # the sine turns, and nothing else
+    z[:, 0] = 1.0 * (np.arange(40) < 20)  # the cosine: first end-diastole, then end-systole
+    end_diastoles, end_systoles = readout.events(z, np.arange(0, 80, 2), tubelet=4)
+    assert len(end_diastoles) and max(end_diastoles) < 42 < min(end_systoles)
+
+
+def test_anatomy_is_no_part_of_the_readout():
+    rng = np.random.default_rng(0)
+    train = [beating(rng.uniform(25, 35, 5), rng) for _ in range(6)]
+    readout = CycleReadout([z for z, *_ in train], [a for _, _, a, *_ in train], list("aabbcc"))
+    z, starts, *_ = beating([30] * 5, rng)
+    for same, moved in zip(
+        readout.events(z, starts, 4), readout.events(z + rng.normal(size=6), starts, 4), strict=True
+    ):
+        assert moved == pytest.approx(same)
+
+
 def test_neither_a_missed_nor_an_invented_event_is_free():
     labels = np.array([10.0, 30, 50])
     assert event_error(labels, labels + 2, 0, 60) == 2
