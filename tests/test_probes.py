@@ -36,8 +36,8 @@ def test_linear_and_nearest_heads_find_values():
 
 
 def test_neighbours_lie_in_the_same_direction_however_far():
-    x = np.array([[1.0, 0], [3, 0], [0, 1], [0, 3], [-2, -2]])
-    assert set(probes.nearest(x, np.array([[9.0, 0.1]]))[0, :2]) == {0, 1}
+    x = np.array([[1.0, 0], [2, 0], [20, 14], [-10, -14], [-13, 0]])
+    assert set(probes.nearest(x, np.array([[20.0, 1]]))[0, :2]) == {0, 1}
 
 
 def test_folds_keep_patients_together():
