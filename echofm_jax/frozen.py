@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import rankdata
 
 from echofm_jax import phase, probes
 from echofm_jax.phase_measures import RHYTHMS
@@ -138,11 +139,13 @@ def fibrillation_measures(
 
 def auroc(scores: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> tuple[float, float, float]:
     """Area under the ROC curve of scores [n] for truth [n] 0 or 1; nan without both kinds."""
-    from sklearn.metrics import roc_auc_score
 
     def area(rows: np.ndarray) -> float:
-        if len(set(truth[rows])) < 2:
+        positive = truth[rows] == 1
+        pairs = positive.sum() * (~positive).sum()
+        if not pairs:
             return float("nan")
-        return float(roc_auc_score(truth[rows], scores[rows]))
+        won = rankdata(scores[rows])[positive].sum() - positive.sum() * (positive.sum() + 1) / 2
+        return float(won / pairs)  # Mann and Whitney's U; scikit-learn's takes 100 times as long
 
     return phase.bootstrap_statistic(area, groups)

@@ -81,3 +81,12 @@ def test_fibrillation_from_features_and_from_beats(sides):
     assert np.isnan(found["af_beats_auroc_missing"]).all()
     other = test._replace(rhythm=np.repeat("bigeminy", len(truth)))
     assert np.isnan(frozen.fibrillation_measures(train, other, irregular)["af_auroc_good"]).all()
+
+
+def test_the_area_is_scikit_learns():
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    scores, truth = rng.integers(5, size=60).astype(float), rng.integers(2, size=60)  # with ties
+    area, low, high = frozen.auroc(scores, truth, np.arange(60) // 3)
+    assert area == pytest.approx(roc_auc_score(truth, scores)) and low < area < high
