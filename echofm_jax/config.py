@@ -37,6 +37,7 @@ MODELS = {
 OBJECTIVES = {
     "official": {},  # pixel prior and distillation: the public implementation
     "paper": {"prior": "embedding", "cycle_weight": 0.0},  # the paper's equations
+    "plus": {"embedding_alpha": 1.0, "cycle_gate": 0.5, "min_positive_lag": 2},  # docs/results.md
 }
 CHOICES = {
     "model.dtype": ("float32", "bfloat16"),

@@ -129,8 +129,8 @@ def test_overrides_keep_their_fields_types():
             "7: model.frames / model.tubelet is 8 time steps",
         ),
         (
-            "--config.objective.embedding_alpha=1.5",
-            "objective.embedding_alpha=1.5 is not in [0, 1]",
+            "--config.objective.embedding_alpha=9.0",
+            "objective.embedding_alpha=9.0 is not in [0, 1]",
         ),
         ("--config.objective.cycle_gate=-0.1", "objective.cycle_gate=-0.1 is not in [0, 2]"),
         ("--config.objective.cycle_gate=nan", "objective.cycle_gate=nan is not in [0, 2]"),
