@@ -7,6 +7,7 @@ from conftest import REPO
 
 from echofm_jax import config as configs
 from echofm_jax.errors import InputError
+from echofm_jax.objective import Objective
 
 FILES = sorted((REPO / "configs").glob("*.py"))
 # width, depth, heads, decoder width, depth, heads, patch
@@ -18,6 +19,7 @@ SIZES = {
     "vit_g": (1408, 40, 16, 512, 8, 16, 14),
     "vit_e": (1792, 56, 16, 512, 8, 16, 14),
 }
+OTHERS = {"echofm_plus": "vit_l"}  # file: its model
 HIDDEN = {"vit_g": 6144, "vit_e": 15360}  # others: 4 × width
 
 
@@ -47,20 +49,28 @@ def test_objectives():
         assert (one.min_positive_lag, one.cycle_gate) == (1, 0.0)
 
 
-@pytest.mark.parametrize("variant", ["", ":paper", ":official"])
+@pytest.mark.parametrize("variant", ["", ":paper", ":official", ":plus"])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_config_file_loads(path, variant):
     config = configs.parse([], f"{path}{variant}")
     assert config.objective.prior == {":paper": "embedding"}.get(variant, "pixel")
     if path.stem != "smoke":
-        assert config.model.width == SIZES[path.stem][0]
+        assert config.model.width == SIZES[OTHERS.get(path.stem, path.stem)][0]
         assert (config.optim.epochs, config.optim.warmup_epochs) == (200, 10)
         assert (config.optim.blr, config.optim.clip_norm) == (1e-3, 0.02)
         assert config.optim.weight_decay == 0.05
 
 
 def test_there_is_a_config_file_for_each_model():
-    assert [path.stem for path in FILES] == sorted(["smoke", *SIZES])
+    assert [path.stem for path in FILES] == sorted(["smoke", *OTHERS, *SIZES])
+
+
+def test_echofm_plus_is_plus_unless_told_otherwise():
+    path = REPO / "configs" / "echofm_plus.py"
+    plus, same, official = (configs.parse([], f"{path}{v}") for v in ("", ":plus", ":official"))
+    assert plus == same and plus.data.window_seconds == official.data.window_seconds == 1
+    assert configs.objective(plus) == Objective(**configs.OBJECTIVES["plus"])
+    assert configs.objective(official) == Objective()
 
 
 @pytest.mark.parametrize(
@@ -68,7 +78,7 @@ def test_there_is_a_config_file_for_each_model():
     [
         ("nowhere.py", "no config file at nowhere.py"),
         (f"{FILES[0]}:papr", "unknown variant 'papr': did you mean 'paper'?"),
-        (f"{FILES[0]}:zzz", "unknown variant 'zzz': choose one of official, paper"),
+        (f"{FILES[0]}:zzz", "unknown variant 'zzz': choose one of official, paper, plus"),
     ],
 )
 def test_wrong_specs_are_one_line(spec, said):
