@@ -135,8 +135,9 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, f
             group = [read_recording(source[int(row)], cfg) for row in some]
             if fit:
                 group = [recording for recording in group if recording.labelled]
-            frames = [recording.frames for recording in group]
-            yield from zip(group, describe(frames, embedders, arch, fine=not fit), strict=True)
+            if group:
+                frames = [recording.frames for recording in group]
+                yield from zip(group, describe(frames, embedders, arch, fine=not fit), strict=True)
 
     training = ()
     if split != "train" and info.records.get("train"):  # else heads would be scored on their own

@@ -54,7 +54,7 @@ echofm ingest --source "$source" --data_dir "$output/data" --size 112
 step "3/7  Pre-train a small EchoFM, and stop it half-way (kill -9)"
 run=$output/run
 train=(echofm train --workdir "$run")
-"${train[@]}" --config=configs/smoke.py --config.data.dir="$output/data" \
+"${train[@]}" --config=configs/smoke.py:plus --config.data.dir="$output/data" \
   --config.optim.steps="$steps" &
 pid=$!
 trap 'kill "$pid" 2>/dev/null || true' EXIT

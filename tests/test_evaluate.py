@@ -11,6 +11,7 @@ from test_recordings import SIZE, example
 from data_pipelines import shards
 from echofm_jax import cli, config, evaluate
 from echofm_jax.errors import InputError
+from echofm_jax.evaluate import TOGETHER
 from echofm_jax.held_out_recordings import HeldOut
 from echofm_jax.import_weights import save_step_0
 from echofm_jax.measures import SHOWN
@@ -79,7 +80,9 @@ def workdir(tmp_path_factory):
     held_out = [recording(i, seconds=3.0) for i in range(5)]
     held_out.append(example(seconds=0.4, patient_id=f"{2:016x}"))
     data_dir = folder / "data"
-    splits = {"train": [recording(i, seconds=2.0) for i in range(20, 28)], "val": held_out}
+    nothing = [example(seconds=0.6, labelled=False, patient_id=f"{9:016x}")] * 2 * TOGETHER
+    known = [recording(i, seconds=2.0) for i in range(20, 28)]
+    splits = {"train": [*nothing, *known], "val": held_out}
     shards.write_dataset(data_dir, splits, size=SIZE, encoding="zstd", simulated=True)
     settings = config.default_config("vit_s", "official")
     settings.model.update(
