@@ -70,9 +70,13 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if args.cell is not None and not 0 <= args.cell < len(cells):
         raise InputError(f"--cell {args.cell}: the sweep has cells 0 to {len(cells) - 1}")
+    from data_pipelines.mixture import dataset_info
+
     workdir = local_path(args.workdir)
-    prepare(workdir, args.file, cells)
     chosen = cells if args.cell is None else [cells[args.cell]]
+    for folder in {cell.config.data.dir: None for cell in chosen}:
+        dataset_info(folder)  # or else every cell would say that it is not there
+    prepare(workdir, args.file, cells)
     return Runner(workdir, chosen, args.jobs or 1).run()
 
 

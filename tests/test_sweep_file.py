@@ -104,6 +104,7 @@ def test_a_file_that_is_no_sweep_is_one_line(body, said, tmp_path, capsys):
         (["--jobs=0", "--config.data.dir=D"], "--jobs 0: give at least 1"),
         ([], "no data: give --config.data.dir=DIR"),
         (["--config.data.dir=D", "--cell=1"], "--cell 1: the sweep has cells 0 to 0"),
+        (["--config.data.dir=D"], "no data set in D: make one with `echofm ingest"),
         (["--config.model.depth=3"], "model.depth is told twice"),
         (["--config.model.dpeth=3"], "did you mean 'model.depth'?"),
         (["--config.seed"], "unknown argument --config.seed"),
