@@ -13,7 +13,8 @@ from scipy import ndimage
 
 from data_pipelines import modes
 from data_pipelines.clip import Rejected
-from data_pipelines.fan import fan_mask, fit_fan, refine
+from data_pipelines.fan import fan_mask, refine
+from data_pipelines.fan_fit import fit_fan
 
 FRAMES, SIDE = 24, 160  # the search looks at so many frames, reduced to so many pixels
 STILL, FLICKER = 1.0, 0.6  # grey levels: a still screen's deviation at most, tissue's above it
