@@ -9,7 +9,6 @@ import functools
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 from data_pipelines import modes
 from data_pipelines.clip import Rejected
@@ -22,6 +21,7 @@ SCREEN = 0.02  # how much of its brightness a codec makes a still pixel vary
 REPEATED = 0.2  # of what frames far apart differ by: neighbours in slow phases differ by more
 APPEARS = 60  # grey levels, averaged over 3×3, that graphics rise above what they cover
 BLACK = 12  # grey levels that compression leaves of black, after a 3×3 average
+SQUARE = np.ones((3, 3), np.uint8)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,10 +115,9 @@ def fit_parts(active: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
     Two fans that touch are one part: it is tried cut in two where it is lowest.
     """
-    labels, count = ndimage.label(active)
-    sizes = ndimage.sum_labels(active, labels, range(1, count + 1))
-    parts = [ndimage.binary_fill_holes(labels == 1 + i) for i in np.argsort(-sizes)
-             if sizes[i] > 0.25 * sizes.max()]  # fmt: skip
+    labels, sizes = parts_of(active)
+    parts = [filled(labels == i) for i in 1 + np.argsort(-sizes[1:])
+             if sizes[i] > 0.25 * sizes[1:].max()]  # fmt: skip
     found = [(part, fan) for part in parts if (fan := fit_fan(part)) is not None]
     if found:
         return found
@@ -140,8 +139,7 @@ def cropped_sector(frames: np.ndarray) -> np.ndarray:
       Rejected: all is black.
     """
     peak = np.max([cv2.blur(frame, (3, 3)) for frame in frames], 0)
-    bright = ndimage.binary_erosion(peak > BLACK, np.ones((3, 3)), border_value=1)  # as blurred
-    bright = largest_part(bright)
+    bright = largest_part(cv2.erode((peak > BLACK).view(np.uint8), SQUARE) > 0)  # as blurred
     if bright.mean() < 0.03:
         raise Rejected("no_sector", "the picture is black")
     height, width = bright.shape
@@ -169,18 +167,29 @@ def activity(small: np.ndarray) -> np.ndarray:
     deviation = cv2.blur(small.std(0), (3, 3))
     still = min(float(np.percentile(deviation, 20)), STILL)
     least = still + FLICKER + SCREEN * cv2.blur(small.mean(0), (3, 3))
-    opened = ndimage.binary_opening(deviation > least, np.ones((3, 3)), iterations=2)
+    found = (deviation > least).view(np.uint8)
+    opened = cv2.dilate(cv2.erode(found, SQUARE, iterations=2, borderValue=0), SQUARE, iterations=2)
     # Away from the picture's border: blurring widened what moves by a pixel.
-    return ndimage.binary_erosion(opened, np.ones((3, 3)), border_value=1)
+    return cv2.erode(opened, SQUARE) > 0
 
 
 def largest_part(pixels: np.ndarray) -> np.ndarray:
     """The largest connected part of [H, W] bool, its holes filled; empty if there is none."""
-    labels, count = ndimage.label(pixels)
-    if not count:
-        return pixels
-    sizes = ndimage.sum_labels(pixels, labels, range(1, count + 1))
-    return ndimage.binary_fill_holes(labels == 1 + np.argmax(sizes))
+    labels, sizes = parts_of(pixels)
+    return filled(labels == 1 + np.argmax(sizes[1:])) if len(sizes) > 1 else pixels
+
+
+def parts_of(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each pixel's connected part, [H, W], and the parts' sizes; 0 is the rest."""
+    found = cv2.connectedComponentsWithStats(pixels.view(np.uint8), connectivity=4)
+    return found[1], found[2][:, cv2.CC_STAT_AREA]
+
+
+def filled(part: np.ndarray) -> np.ndarray:
+    """[H, W] bool without holes."""
+    padded = cv2.copyMakeBorder(part.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    cv2.floodFill(padded, None, (0, 0), 2)
+    return padded[1:-1, 1:-1] != 2
 
 
 def written_once(small: np.ndarray) -> np.ndarray:
