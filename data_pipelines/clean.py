@@ -82,7 +82,7 @@ def clean(clip: Clip, *, size: int, colour: bool, precropped: bool = False) -> C
         mode=mode,
         box=box,
         ecg_removed=ecg_removed,
-        cut=float(1 - mask.sum() / whole.sum()),
+        cut=1 - np.count_nonzero(mask) / np.count_nonzero(whole),
     )
 
 

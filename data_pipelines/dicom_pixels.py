@@ -131,12 +131,10 @@ def _raw_frames(dataset: pydicom.Dataset, count: int, grey: bool) -> Iterator[np
     elif _is_plain_jpeg(dataset, count, syntax):
         # Ten times as fast as pydicom's way. All frames of a kind are decoded into the same memory:
         # fresh one costs as much again.
-        spaces = {"GRAY": 1, "RGB": 3}
-        size = dataset.Rows, dataset.Columns
-        buffers = {space: np.empty((*size, n), np.uint8) for space, n in spaces.items()}
+        size, plain = (dataset.Rows, dataset.Columns), dataset.SamplesPerPixel == 1
+        buffers = {"GRAY": np.empty((*size, 1), np.uint8), "RGB": np.empty((*size, 3), np.uint8)}
         for number, data in enumerate(_encoded(dataset, count)):
-            plain = dataset.SamplesPerPixel == 1 or (grey and number % EVERY)
-            space = "GRAY" if plain else "RGB"
+            space = "GRAY" if plain or (grey and number % EVERY) else "RGB"
             frame = simplejpeg.decode_jpeg(data, space, buffer=buffers[space])
             yield frame[..., 0] if space == "GRAY" else frame
     else:

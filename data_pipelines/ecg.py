@@ -20,7 +20,7 @@ ENOUGH = 24  # frames; a trace is written into half of them or a quarter
 # of a real one that codecs or scaling changed 3 are missed; of 101 pieces of 8 to 20 frames of real
 # clips without one, 9 seem to hold one.
 EVIDENCE = 1.0
-EVERY = 3  # frames of which one tells how bright the picture is
+EVERY = 6  # frames of which one tells how bright the picture is
 SPREAD, WHITE, DARKEST = 10.0, 250.0, 4.0  # grey levels of noise where the brightest are white
 WORD = 0.4  # of the height of a trace: most of its columns are lower, those of letters are not
 SPIKES = 0.012  # of the sector's height: lines and arcs are smoother
@@ -56,6 +56,9 @@ def find_trace(
         drawn = strength > least
         reached = np.ones((up * reach + 3, 2 * along * reach + 1), np.uint8)
         linked = cv2.dilate(drawn.astype(np.uint8), reached)
+        outlines, _ = cv2.findContours(linked, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        if all(cv2.boundingRect(outline)[2] < WIDE * width / 4 for outline in outlines):
+            continue
         count, labels, stats, _ = cv2.connectedComponentsWithStats(linked, ltype=cv2.CV_16U)
         traces, others = [], np.zeros((height, width), np.uint8)
         for part in range(1, count):

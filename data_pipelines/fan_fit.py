@@ -15,10 +15,10 @@ DARK = 0.5  # what a still pixel inside the fan costs, an active one being worth
 OPENING = 18, 150  # degrees
 EDGES_TRIED = 5  # straight pieces of the outline on each side
 SYMMETRY, STEERED = 0.02, np.radians(10)  # what a steered fan must gain; from where it is one
-STEP, FINE, FINEST = 4.0, 1.0, 0.25  # pixels: moves at first, last moves of a start, of all
+STEP, FINE, FINEST = 4.0, 1.0, 0.5  # pixels: moves at first, last moves of a start, of all
 GAIN = 10.0  # of cost: less than that ends the moves of one length
 ENOUGH = 0.94  # of the best that there can be: no other start is tried
-POINTS = 20  # of the outline on each of its four sides
+POINTS = 32  # of the outline on each of its four sides
 
 # From the left corner at the face down the left edge, along the deepest arc, up the right edge and
 # back: shares of the way from the face to the deepest arc, and from left to right.
@@ -36,11 +36,11 @@ def fit_fan(active: np.ndarray) -> np.ndarray | None:
 
     `active` is [H, W] bool, one connected part without holes.
     """
-    total, sums = int(active.sum()), row_sums(active)
+    total, sums = np.count_nonzero(active), row_sums(active)
     rows = np.flatnonzero(active.any(1))
     heights = rows[0] + np.array([0.15, 0.7]) * (rows[-1] - rows[0])
     hulls, plain = starts(active.view(np.uint8))
-    fans = np.array([*hulls, *plain])
+    fans = np.concatenate([hulls, plain])
     ranks = np.argsort(costs(fans, sums, SYMMETRY * total))
     best, least = None, 0.0
     for i in (*ranks[ranks < len(hulls)][:2], *ranks[ranks >= len(hulls)][:1]):
@@ -133,18 +133,18 @@ def from_crossings(crossings: np.ndarray, heights: np.ndarray) -> np.ndarray:
 def fits(geometry: np.ndarray, active: np.ndarray) -> bool:
     """Whether a fan holds what is active, little else, and has a still screen around it."""
     inside = fan_mask(geometry, *active.shape)
-    common = (inside & active).sum()
+    within, common, found = map(np.count_nonzero, (inside, inside & active, active))
     opening = np.degrees(geometry[3] - geometry[2])
-    if not OPENING[0] <= opening <= OPENING[1] or inside.mean() < 0.04:
+    if not OPENING[0] <= opening <= OPENING[1] or within < 0.04 * active.size:
         return False
-    if common < 0.93 * active.sum() or common < 0.7 * inside.sum():
+    if common < 0.93 * found or common < 0.7 * within:
         return False
-    around = ~inside
-    return around.mean() >= 0.05 and (active & around).sum() <= 0.3 * around.sum()
+    around = active.size - within
+    return around >= 0.05 * active.size and found - common <= 0.3 * around
 
 
-def starts(active: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """First guesses: with any two straight pieces of the outline as edges, and plain fans."""
+def starts(active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First guesses, [K, 6] each: any two straight pieces of the outline as edges; plain fans."""
     width = active.shape[1]
     contours, _ = cv2.findContours(active, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outline = max(contours, key=cv2.contourArea)
@@ -162,8 +162,8 @@ def starts(active: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
             continue
         sides[int((top + bottom)[0] / 2 > middle[0])].append((length, slope, top))
     best = [sorted(side, key=lambda edge: -edge[0])[:EDGES_TRIED] for side in sides]
-    pairs = (between(left, right, points) for left, right in itertools.product(*best))
-    edged, plain = [fan for fan in pairs if fan is not None], []
+    edged = between(*best, points) if all(best) else np.empty((0, 6))
+    plain = []
     rows, columns = points[:, 1], points[:, 0]
     top, bottom, spread = rows.min(), rows.max(), np.ptp(columns) / 2
     for half in np.radians((30, 40, 50)):
@@ -171,16 +171,20 @@ def starts(active: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         apex = min(apex, top + 2)
         x = (columns.min() + columns.max()) / 2
         plain.append(np.array([x, apex, -half, half, max(top - apex, 1.0), bottom - apex]))
-    return edged, plain
+    return edged, np.array(plain)
 
 
-def between(left: tuple, right: tuple, points: np.ndarray) -> np.ndarray | None:
-    """The fan whose edges are two lines (length, slope, point) and which holds `points`."""
-    (_, a, p), (_, b, q) = left, right
-    if not OPENING[0] <= np.degrees(b - a) <= OPENING[1]:
-        return None
+def between(lefts: list[tuple], rights: list[tuple], points: np.ndarray) -> np.ndarray:
+    """The fans [K, 6] whose edges are two lines (length, slope, point) and which hold `points`."""
+    pairs = [
+        (a, *p, b, *(q - p))
+        for (_, a, p), (_, b, q) in itertools.product(lefts, rights)
+        if OPENING[0] <= np.degrees(b - a) <= OPENING[1]
+    ]
+    a, x, y, b, across, down = np.reshape(pairs, (-1, 6)).T
     # p + s (sin a, cos a) = q + t (sin b, cos b)
-    s = ((q - p)[0] * np.cos(b) - (q - p)[1] * np.sin(b)) / np.sin(a - b)
-    apex = p + s * np.array([np.sin(a), np.cos(a)])
-    radius = np.hypot(*(points - apex).T)
-    return np.array([*apex, a, b, radius.min(), np.percentile(radius, 98)])
+    s = (across * np.cos(b) - down * np.sin(b)) / np.sin(a - b)
+    x, y = x + s * np.sin(a), y + s * np.cos(a)
+    radius = np.hypot(points[:, 0] - x[:, None], points[:, 1] - y[:, None])  # [K, n]
+    far = int(0.98 * (len(points) - 1))
+    return np.stack([x, y, a, b, radius.min(1), np.partition(radius, far, 1)[:, far]], 1)

@@ -44,7 +44,7 @@ def cut_graphics(frames: Sequence[np.ndarray], sector: np.ndarray) -> tuple[np.n
     side = thin_side(images)
     thin = thin_parts(images, side)
     cut = find_marks(images, thin, side, inside)
-    if (inside & ~cut).sum() < MOVING * inside.sum():
+    if np.count_nonzero(inside & ~cut) < MOVING * np.count_nonzero(inside):
         raise Rejected("no_sector", "too much of it is still")
     recent = range(len(images))[-RECENT:]
     chosen = np.unique(np.linspace(recent[0], recent[-1], TRACED).astype(int))
@@ -53,7 +53,7 @@ def cut_graphics(frames: Sequence[np.ndarray], sector: np.ndarray) -> tuple[np.n
     )
     if band is not None:
         cut[band] = True
-    if (inside & ~cut).sum() < KEPT * inside.sum():
+    if np.count_nonzero(inside & ~cut) < KEPT * np.count_nonzero(inside):
         raise Rejected("no_sector", "too much is drawn into it")
     result = sector.copy()
     result[box] &= cv2.resize(cut.astype(np.float32), sector[box].shape[::-1]) == 0
