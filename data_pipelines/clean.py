@@ -70,10 +70,12 @@ def clean(clip: Clip, *, size: int, colour: bool, precropped: bool = False) -> C
     # The mask made smaller as frames are: a pixel is kept if all that it is made of lies inside.
     sector = fit_square(inside.astype(np.float32), size) > 0.99
     frames = np.zeros((len(source), size, size, *source.shape[3:]), np.uint8)
+    channel = (1,) * (source.ndim - 3)
+    inner, kept = (255 * m.astype(np.uint8).reshape(*m.shape, *channel) for m in (inside, sector))
+    masked = np.empty_like(source[0][box])
     for frame, square in zip(source, frames, strict=True):
-        fit_square(within(frame[box], inside), size, square=square)
-    kept = np.where(sector, np.uint8(255), np.uint8(0))
-    frames &= kept if frames.ndim == 3 else kept[..., None]
+        fit_square(np.bitwise_and(frame[box], inner, out=masked), size, square=square)
+    frames &= kept
     if colour and frames.ndim == 3:
         frames = np.repeat(frames[..., None], 3, -1)  # [T, size, size, 3]
     return Cleaned(
@@ -84,11 +86,6 @@ def clean(clip: Clip, *, size: int, colour: bool, precropped: bool = False) -> C
         ecg_removed=ecg_removed,
         cut=1 - np.count_nonzero(mask) / np.count_nonzero(whole),
     )
-
-
-def within(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """[h, w(, 3)] uint8, black outside [h, w] bool."""
-    return cv2.bitwise_and(image, image, mask=mask.view(np.uint8))
 
 
 def one_sector(sectors: list[Sector], clip: Clip, colour: bool) -> tuple[np.ndarray, str]:
