@@ -10,8 +10,8 @@ from data_pipelines.graphics import FEWEST, cut_graphics
 from data_pipelines.modes import coloured
 from data_pipelines.sector import Sector, cropped_sector, find_sectors, moving
 
-# Of the side: where less is lost, pixels are interpolated: six times as fast, and what is stored
-# differs by less than a grey level (54 dB and more, where quality 95 of JPEG leaves 45).
+# Of the side: where less is lost, pixels are interpolated, six times as fast. From averaged areas
+# that differs by 49 to 59 dB in real clips, where quality 95 of JPEG leaves 46 to 51.
 HARDLY = 0.75
 
 

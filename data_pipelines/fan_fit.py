@@ -12,7 +12,8 @@ import numpy as np
 from data_pipelines.fan import fan_mask
 
 DARK = 0.5  # what a still pixel inside the fan costs, an active one being worth 1
-OPENING = 18, 150  # degrees
+OPENING, TILT = (18, 150), 40  # degrees; from straight down, a steered fan's middle at most
+FACE = 0.5  # of the deepest radius: with a face farther from the apex, rectangles would be fans
 EDGES_TRIED = 5  # straight pieces of the outline on each side
 SYMMETRY, STEERED = 0.02, np.radians(10)  # what a steered fan must gain; from where it is one
 STEP, FINE, FINEST = 4.0, 1.0, 0.5  # pixels: moves at first, last moves of a start, of all
@@ -137,7 +138,10 @@ def fits(geometry: np.ndarray, active: np.ndarray) -> bool:
     opening = np.degrees(geometry[3] - geometry[2])
     if not OPENING[0] <= opening <= OPENING[1] or within < 0.04 * active.size:
         return False
-    if common < 0.93 * found or common < 0.7 * within:
+    tilt = np.degrees(abs(geometry[2] + geometry[3])) / 2
+    if tilt > TILT or geometry[4] > FACE * geometry[5]:
+        return False
+    if common < 0.95 * found or common < 0.75 * within:
         return False
     around = active.size - within
     return around >= 0.05 * active.size and found - common <= 0.3 * around
