@@ -82,7 +82,7 @@ def drawn(corners):
     [
         np.hypot(*np.meshgrid(np.arange(-80, 80), np.arange(-60, 60))) < 45,
         drawn([(20, 20), (140, 20), (140, 100), (20, 100)]),
-        drawn([(20, 20), (140, 60), (20, 100)]),  # a fan that looks aside
+        fan_mask(np.array([20, 20, 0.5, 1.2, 4, 120]), *SHAPE),  # a fan, but it looks aside
         drawn([(20, 100), (140, 100), (80, 20), (80, 90)]),
     ],
     ids=["disc", "rectangle", "aside", "arrow"],
