@@ -166,11 +166,12 @@ def _timed(
 
 
 def _load(options: dict, source: None, found: dict) -> Clips:
-    """The loader's batches."""
+    """The loader's batches, once memory for all that it holds is there, as it is for `_decode`."""
     from data_pipelines.loader import LoaderConfig, make_loader
 
     loader = make_loader(LoaderConfig(**options))
-    batch = next(loader)
+    for _ in range(2 * (len(os.sched_getaffinity(0)) + 1)):
+        batch = next(loader)
     found["batch_mib"] = round(sum(array.nbytes for array in batch.values()) / 2**20, 1)
     yield 0
     try:

@@ -10,6 +10,10 @@ from data_pipelines.graphics import FEWEST, cut_graphics
 from data_pipelines.modes import coloured
 from data_pipelines.sector import Sector, cropped_sector, find_sectors, moving
 
+# Of the side: where less is lost, pixels are interpolated, six times as fast. From averaged areas
+# that differs by 49 to 59 dB in real clips, where quality 95 of JPEG leaves 46 to 51.
+HARDLY = 0.75
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cleaned:
@@ -53,19 +57,25 @@ def clean(clip: Clip, *, size: int, colour: bool, precropped: bool = False) -> C
         live = moving(grey)
         if len(live) < FEWEST:
             raise Rejected("no_sector", f"fewer than {FEWEST} frames that differ")
-        whole, mode = one_sector(find_sectors(some(grey, live)), clip, colour)
-        mask, ecg_removed = cut_graphics(some(clip.frames, live), whole)
+        whole, mode = one_sector(
+            find_sectors(grey if len(live) == len(grey) else grey[live]), clip, colour
+        )
+        mask, ecg_removed = cut_graphics([clip.frames[i] for i in live], whole)
         mask = within_region(mask, clip.region)
     mode = mode or ("colour_doppler" if coloured(clip.frames, mask) else "b_mode")
     source = clip.frames if colour else grey
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     inside = mask[box]
-    # Area averages of the mask: a pixel is kept if all that it is made of lies inside.
+    # The mask made smaller as frames are: a pixel is kept if all that it is made of lies inside.
     sector = fit_square(inside.astype(np.float32), size) > 0.99
     frames = np.zeros((len(source), size, size, *source.shape[3:]), np.uint8)
-    for frame, out in zip(source, frames, strict=True):
-        out[...] = within(fit_square(within(frame[box], inside), size), sector)
+    channel = (1,) * (source.ndim - 3)
+    inner, kept = (255 * m.astype(np.uint8).reshape(*m.shape, *channel) for m in (inside, sector))
+    masked = np.empty_like(source[0][box])
+    for frame, square in zip(source, frames, strict=True):
+        fit_square(np.bitwise_and(frame[box], inner, out=masked), size, square=square)
+    frames &= kept
     if colour and frames.ndim == 3:
         frames = np.repeat(frames[..., None], 3, -1)  # [T, size, size, 3]
     return Cleaned(
@@ -74,18 +84,8 @@ def clean(clip: Clip, *, size: int, colour: bool, precropped: bool = False) -> C
         mode=mode,
         box=box,
         ecg_removed=ecg_removed,
-        cut=float(1 - mask.sum() / whole.sum()),
+        cut=1 - np.count_nonzero(mask) / np.count_nonzero(whole),
     )
-
-
-def some(frames: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Some of the frames; without a copy if it is all of them."""
-    return frames if len(numbers) == len(frames) else frames[numbers]
-
-
-def within(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """[h, w(, 3)] uint8, black outside [h, w] bool."""
-    return cv2.bitwise_and(image, image, mask=mask.view(np.uint8))
 
 
 def one_sector(sectors: list[Sector], clip: Clip, colour: bool) -> tuple[np.ndarray, str]:
@@ -121,22 +121,29 @@ def to_grey(frames: np.ndarray) -> np.ndarray:
     """[T, H, W(, 3)] → [T, H, W], luma as in ITU-R BT.601."""
     if frames.ndim == 3:
         return frames
-    return np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
+    grey = np.empty(frames.shape[:3], np.uint8)
+    for frame, luma in zip(frames, grey, strict=True):
+        cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY, dst=luma)
+    return grey
 
 
-def fit_square(image: np.ndarray, size: int, method: int | None = None) -> np.ndarray:
+def fit_square(
+    image: np.ndarray, size: int, method: int | None = None, square: np.ndarray | None = None
+) -> np.ndarray:
     """[h, w(, 3)] → [size, size(, 3)]: aspect kept, centred, black around.
 
-    `method` is one of OpenCV's; by default areas are averaged, or pixels interpolated.
+    `method` is one of OpenCV's; by default areas are averaged, or pixels interpolated where they
+    become no fewer, or hardly. With `square`, which is black, it is written there.
     """
     height, width = image.shape[:2]
     scale = size / max(height, width)
     new = max(1, round(height * scale)), max(1, round(width * scale))
     if method is None:
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    square = np.zeros((size, size, *image.shape[2:]), image.dtype)
+        method = cv2.INTER_AREA if scale < HARDLY else cv2.INTER_LINEAR
+    if square is None:
+        square = np.zeros((size, size, *image.shape[2:]), image.dtype)
     top, left = (size - new[0]) // 2, (size - new[1]) // 2
-    square[top : top + new[0], left : left + new[1]] = cv2.resize(
-        image, new[::-1], interpolation=method
+    cv2.resize(
+        image, new[::-1], dst=square[top : top + new[0], left : left + new[1]], interpolation=method
     )
     return square

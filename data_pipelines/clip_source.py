@@ -16,6 +16,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from data_pipelines import mixture, shards
 from data_pipelines.bad_records import BadRecord
+from data_pipelines.memory import keep_freed_blocks
 from data_pipelines.shard_cache import cached
 from data_pipelines.shard_files import PAUSES
 from echofm_jax.errors import InputError
@@ -76,9 +77,7 @@ class ClipSource:
         weights = [part.weight if split == "train" else None for part in parts]
         self.weights = None if None in weights else weights
         self._ends = np.cumsum(self.sizes).tolist()
-        # glibc maps and unmaps every block above a threshold, and the page faults of a fresh
-        # 1 MB record cost six times its reading. Freeing one larger block raises the threshold.
-        np.empty(31 << 20, np.uint8)
+        keep_freed_blocks()
         # Every shard stays open: a large data set has more of them than the usual limit.
         with contextlib.suppress(OSError, ValueError):
             _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -129,11 +129,13 @@ def _raw_frames(dataset: pydicom.Dataset, count: int, grey: bool) -> Iterator[np
     elif syntax in HTJ2K:
         yield from _htj2k(dataset, count)
     elif _is_plain_jpeg(dataset, count, syntax):
-        # Ten times as fast as pydicom's way.
+        # Ten times as fast as pydicom's way. All frames of a kind are decoded into the same memory:
+        # fresh one costs as much again.
+        size, plain = (dataset.Rows, dataset.Columns), dataset.SamplesPerPixel == 1
+        buffers = {"GRAY": np.empty((*size, 1), np.uint8), "RGB": np.empty((*size, 3), np.uint8)}
         for number, data in enumerate(_encoded(dataset, count)):
-            plain = dataset.SamplesPerPixel == 1 or (grey and number % EVERY)
-            space = "GRAY" if plain else "RGB"
-            frame = simplejpeg.decode_jpeg(data, space)
+            space = "GRAY" if plain or (grey and number % EVERY) else "RGB"
+            frame = simplejpeg.decode_jpeg(data, space, buffer=buffers[space])
             yield frame[..., 0] if space == "GRAY" else frame
     else:
         # The decoder converts YBR to RGB and the tag still says YBR: who converts by the tag

@@ -20,6 +20,7 @@ ENOUGH = 24  # frames; a trace is written into half of them or a quarter
 # of a real one that codecs or scaling changed 3 are missed; of 101 pieces of 8 to 20 frames of real
 # clips without one, 9 seem to hold one.
 EVIDENCE = 1.0
+EVERY = 6  # frames of which one tells how bright the picture is
 SPREAD, WHITE, DARKEST = 10.0, 250.0, 4.0  # grey levels of noise where the brightest are white
 WORD = 0.4  # of the height of a trace: most of its columns are lower, those of letters are not
 SPIKES = 0.012  # of the sector's height: lines and arcs are smoother
@@ -30,38 +31,43 @@ def find_trace(
 ) -> slice | None:
     """The rows of an ECG trace among what is thin, or None; `inside` [h, w] bool is the sector.
 
-    `thin.thin_structures` made the others. Found in what lasts for half the frames; what lasts for
-    a quarter may belong to it.
+    `bright` are images, `thin` their `thin_parts` of the side `reach`, [n, h, w] both. Found in
+    what lasts for half the frames; what lasts for a quarter may belong to it.
 
     A trace is wider than high, runs on without a gap, and is uneven: lines, arcs and the outline
     of a colour box are smooth, and tell no phase. One that scrolls, or lies in the upper third, is
     not looked for.
     """
+    height, width = inside.shape
+    deep = cv2.erode(inside.view(np.uint8), np.ones((reach, reach)), borderValue=0) > 0
+    deep[: int(NEAR * height)] = False
+    if not deep.any():
+        return None
     count = len(thin)
     half, quarter = (min(frames, count) for frames in (ENOUGH // 2, ENOUGH // 4))
-    white = max(float(np.percentile(bright[:, inside], 99.5)), WHITE / DARKEST)
+    white = max(percentile(bright[::EVERY], inside, 99.5), WHITE / DARKEST)
     spread = SPREAD * min(white / WHITE, 1.0)  # a dim picture's trace is dim, too
-    persistent, brief = (persistence(bright, thin, frames, spread) for frames in (half, quarter))
+    persistent, brief = persistence(bright, thin, deep, (half, quarter), spread)
     enough = EVIDENCE * math.sqrt(max(ENOUGH / count, 1))  # of few frames, tissue too leaves more
-    height, width = inside.shape
-    deep = cv2.erode(inside.astype(np.uint8), np.ones((reach, reach)), borderValue=0)
-    deep[: int(NEAR * height)] = 0
-    among = persistent[deep > 0]
-    if not len(among):
-        return None
-    rare = max(float(np.percentile(among, RARE)), LEAST)
-    lasting = np.where(deep > 0, persistent / rare, 0)
-    brief = np.where(deep > 0, brief / (2 * rare), 0)  # tissue lasts a quarter twice as often
+    rare = max(float(np.percentile(persistent[deep], RARE)), LEAST)
+    lasting = persistent / rare
+    brief = brief / (2 * rare)  # tissue lasts a quarter twice as often
     for strength, (least, up, along) in zip((brief, *3 * [lasting]), LEVELS, strict=True):
         drawn = strength > least
         reached = np.ones((up * reach + 3, 2 * along * reach + 1), np.uint8)
         linked = cv2.dilate(drawn.astype(np.uint8), reached)
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(linked)
+        outlines, _ = cv2.findContours(linked, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+        if all(cv2.boundingRect(outline)[2] < WIDE * width / 4 for outline in outlines):
+            continue
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(linked, ltype=cv2.CV_16U)
         traces, others = [], np.zeros((height, width), np.uint8)
         for part in range(1, count):
             if stats[part, cv2.CC_STAT_WIDTH] < WIDE * width / 4:
                 continue
-            y, x = np.nonzero((labels == part) & drawn)
+            left, top, wide, high = stats[part, : cv2.CC_STAT_AREA]
+            box = slice(top, top + high), slice(left, left + wide)
+            y, x = np.nonzero((labels[box] == part) & drawn[box])
+            y, x = y + top, x + left
             drawing, spikes = evidence(x, y, strength[y, x], height, width)
             if drawing < enough:
                 continue
@@ -75,6 +81,12 @@ def find_trace(
         gone = cv2.dilate(others, np.ones((2 * reach, 2 * reach))) > 0
         lasting[gone] = brief[gone] = 0
     return None
+
+
+def percentile(images: np.ndarray, inside: np.ndarray, share: float) -> float:
+    """The grey level that `share` per cent of the pixels inside do not exceed."""
+    levels = sum(cv2.calcHist([im], [0], inside.view(np.uint8), [256], [0, 256]) for im in images)
+    return float(np.searchsorted(np.cumsum(levels), share / 100 * levels.sum()))
 
 
 def rows_of(rows: np.ndarray, bright: np.ndarray, reach: int) -> slice:

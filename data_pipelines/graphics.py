@@ -5,13 +5,15 @@ trace until its cursor comes round again, marks for long. What is found is cut o
 the same pixels in every frame, for a gap that moved would tell the phase as well.
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
 from data_pipelines.clip import Rejected
 from data_pipelines.ecg import find_trace
 from data_pipelines.marks import find_marks
-from data_pipelines.thin import strongest, thin_structures
+from data_pipelines.thin import strongest, thin_parts, thin_side
 
 FEWEST = 8  # frames: in fewer, nothing moves enough to tell what stays
 EVERY_OTHER = 48  # frames: of so many or more, every other one is looked at
@@ -21,10 +23,10 @@ ROWS = 320  # that are looked at, at most
 RECENT, TRACED = 48, 24  # of the last so many that are looked at, so many are searched for a trace
 
 
-def cut_graphics(frames: np.ndarray, sector: np.ndarray) -> tuple[np.ndarray, bool]:
+def cut_graphics(frames: Sequence[np.ndarray], sector: np.ndarray) -> tuple[np.ndarray, bool]:
     """The sector without what is drawn into it, and whether that was an ECG trace.
 
-    `frames` is [T, H, W] or [T, H, W, 3] uint8, `sector` [H, W] bool, as is what returns. A trace
+    `frames` are [H, W] or [H, W, 3] uint8, `sector` is [H, W] bool, as is what returns. A trace
     takes the whole width of its rows, where more of it may appear. Of long clips every other frame
     is looked at. Crisp letters that show for 20 frames are found; what is dim, or bold and shown
     for part of the clip only, may be missed.
@@ -39,15 +41,19 @@ def cut_graphics(frames: np.ndarray, sector: np.ndarray) -> tuple[np.ndarray, bo
     looked = frames[len(frames) % 2 :: 2] if len(frames) >= EVERY_OTHER else frames
     images = [reduced(strongest(frame[box])) for frame in looked]
     inside = reduced(sector[box].astype(np.uint8)) > 0
-    cut = find_marks(images, inside)
-    if (inside & ~cut).sum() < MOVING * inside.sum():
+    side = thin_side(images)
+    thin = thin_parts(images, side)
+    cut = find_marks(images, thin, side, inside)
+    if np.count_nonzero(inside & ~cut) < MOVING * np.count_nonzero(inside):
         raise Rejected("no_sector", "too much of it is still")
-    recent = images[-RECENT:]
-    chosen = np.unique(np.linspace(0, len(recent) - 1, TRACED).astype(int))
-    band = find_trace(*thin_structures([recent[i] for i in chosen]), inside)
+    recent = range(len(images))[-RECENT:]
+    chosen = np.unique(np.linspace(recent[0], recent[-1], TRACED).astype(int))
+    band = find_trace(
+        *(np.stack([some[i] for i in chosen]) for some in (images, thin)), side, inside
+    )
     if band is not None:
         cut[band] = True
-    if (inside & ~cut).sum() < KEPT * inside.sum():
+    if np.count_nonzero(inside & ~cut) < KEPT * np.count_nonzero(inside):
         raise Rejected("no_sector", "too much is drawn into it")
     result = sector.copy()
     result[box] &= cv2.resize(cut.astype(np.float32), sector[box].shape[::-1]) == 0

@@ -1,12 +1,13 @@
 """Letters, rulers and other marks drawn into the sector: crisp, and still while tissue moves on."""
 
 import collections
+import functools
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from data_pipelines.thin import thin_side
+from data_pipelines.thin import thin_parts
 
 CONTRAST = 10.0  # grey levels by which a mark is brighter than what surrounds it
 NOISE = 5.0  # grey levels that compression makes a still pixel vary
@@ -21,38 +22,55 @@ DENSE = 0.12  # share of such pixels among letters
 BOLD = 3  # letters so many times as bold are looked for too
 
 
-def find_marks(images: Sequence[np.ndarray], inside: np.ndarray) -> np.ndarray:
+def find_marks(
+    images: Sequence[np.ndarray], thin: Sequence[np.ndarray], side: int, inside: np.ndarray
+) -> np.ndarray:
     """[h, w] bool: what stands in [h, w] uint8 images for a while; `inside` is the sector there.
 
-    Words become blocks, for holes of their letters' shape could be read.
+    `thin` are the images' `thin_parts` of `side`. Words become blocks, for holes of their letters'
+    shape could be read.
     """
-    side = thin_side(images)
-    fine = _steady(images, inside, side, LEVELS)
-    size = max(1, fine.shape[1] // BOLD), max(1, fine.shape[0] // BOLD)
-    small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images]
-    within = cv2.resize(inside.astype(np.uint8), size) > 0
-    bold = cv2.resize(_steady(small, within, side, BOLD_LEVELS), fine.shape[::-1])
+    fine = _steady(images, thin, inside, side, LEVELS)
+    small = [_shrunk(image) for image in images]
+    within = _shrunk(255 * inside.view(np.uint8)) > 127
+    bold = _steady(small, thin_parts(small, side), within, side, BOLD_LEVELS)
+    bold = cv2.resize(bold, fine.shape[::-1], interpolation=cv2.INTER_NEAREST)
     return cv2.dilate(fine | bold, np.ones((5, 5), np.uint8)).astype(bool)
 
 
+def _shrunk(image: np.ndarray) -> np.ndarray:
+    """[h, w] uint8 → a pixel for each square of BOLD: their mean; a rest is in the last ones."""
+    middle = min(BOLD // 2, *(side - 1 for side in image.shape))
+    return np.ascontiguousarray(cv2.blur(image, (BOLD, BOLD))[middle::BOLD, middle::BOLD])
+
+
 def _steady(
-    images: Sequence[np.ndarray], inside: np.ndarray, side: int, levels: tuple
+    images: Sequence[np.ndarray],
+    thin: Sequence[np.ndarray],
+    inside: np.ndarray,
+    side: int,
+    levels: tuple,
 ) -> np.ndarray:
     """[h, w] uint8: words and marks thinner than `side` in [h, w] images."""
-    best = {count: np.zeros(images[0].shape, np.float32) for count, *_ in levels}
+    best = {count: np.zeros(inside.shape, np.float32) for count, *_ in levels}
     spans = np.array_split(np.arange(len(images)), max(1, len(images) // SPAN))
-    recent = collections.deque(maxlen=levels[0][0])
+    lengths, recent = [len(span) for span in spans], collections.deque(maxlen=levels[0][0])
+    pairs = collections.deque(maxlen=levels[0][0])  # sums of two spans: half the additions
     for number, span in enumerate(spans, 1):
-        recent.append((len(span), *_sums([images[i] for i in span], side)))
+        recent.append(_sums(images, thin, span))
+        pairs.append(recent[-1] + recent[-2] if number > 1 else None)
         for level, steadiest in best.items():
             count = min(level, len(spans))
-            if len(recent) >= count and (number % (level // 2) == 0 or number == len(spans)):
-                sums = map(sum, zip(*list(recent)[-count:], strict=True))
-                np.maximum(steadiest, steadiness(*sums), out=steadiest)
-    words, marks = (np.zeros(images[0].shape, np.uint8) for _ in range(2))
+            if number >= count and (number % (level // 2) == 0 or number == len(spans)):
+                parts = [pairs[-i] for i in range(1, count, 2)] + [recent[-count]] * (count % 2)
+                frames = sum(lengths[number - count : number])
+                found = steadiness(frames, *functools.reduce(np.add, parts))
+                np.maximum(steadiest, found, out=steadiest)
+    words, marks = (np.zeros(inside.shape, np.uint8) for _ in range(2))
     for count, tissue, word, mark in levels:
-        quarter = np.percentile(best[count][inside], 75)
-        more = np.clip(quarter / tissue, 1, STEADIER)
+        more = 1.0
+        if np.count_nonzero((best[count] > tissue) & inside) >= np.count_nonzero(inside) / 4:
+            more = min(np.percentile(best[count][inside], 75) / tissue, STEADIER)
         words |= best[count] > word * more
         marks |= best[count] > mark * more
     dense = cv2.blur(words.astype(np.float32), (3 * side, 2 * side)) > DENSE
@@ -60,19 +78,22 @@ def _steady(
     return closed | dense
 
 
-def _sums(images: list[np.ndarray], side: int) -> tuple[np.ndarray, ...]:
-    """Of thin contrast, of brightness and of its square, [h, w] float32 each."""
-    kernel = np.ones((side, side), np.uint8)
-    thin, bright, square = (np.zeros(images[0].shape, np.float32) for _ in range(3))
-    for image in images:
-        cv2.accumulate(cv2.morphologyEx(image, cv2.MORPH_TOPHAT, kernel), thin)
-        cv2.accumulate(image, bright)
-        cv2.accumulateSquare(image, square)
-    return thin, bright, square
+def _sums(images: Sequence[np.ndarray], thin: Sequence[np.ndarray], span: np.ndarray) -> np.ndarray:
+    """Of thin contrast, of brightness and of its square over a span, [3, h, w] float32."""
+    sums = np.zeros((3, *images[0].shape), np.float32)
+    for i in span:
+        cv2.accumulate(thin[i], sums[0])
+        cv2.accumulate(images[i], sums[1])
+        cv2.accumulateSquare(images[i], sums[2])
+    return sums
 
 
 def steadiness(count: int, thin: np.ndarray, bright: np.ndarray, square: np.ndarray) -> np.ndarray:
     """[h, w]: mean contrast over the brightness' deviation, from the sums of `count` frames."""
-    deviation = cv2.sqrt(cv2.max(square / count - (bright / count) ** 2, 0.0))
-    contrast = thin / count
-    return np.where(contrast >= CONTRAST, contrast / (deviation + NOISE), 0)
+    spread = square * np.float32(count)  # count² times the variance, then count times the deviation
+    spread -= bright * bright
+    np.sqrt(np.maximum(spread, 0, out=spread), out=spread)
+    spread += np.float32(count * NOISE)
+    np.divide(thin, spread, out=spread)
+    spread *= thin >= np.float32(count * CONTRAST)
+    return spread

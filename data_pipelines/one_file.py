@@ -99,8 +99,9 @@ def make(task: Task) -> tuple[Outcome, list[bytes]]:
     """
     import numpy as np
 
-    from data_pipelines import clean, deidentify, readers, segments, shards
+    from data_pipelines import clean, deidentify, memory, readers, segments, shards
 
+    memory.keep_freed_blocks()
     label, how = task.label, task.treatment
     if label.problem:
         raise Rejected("label_mismatch", label.problem)

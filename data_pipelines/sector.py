@@ -9,11 +9,11 @@ import functools
 
 import cv2
 import numpy as np
-from scipy import ndimage
 
 from data_pipelines import modes
 from data_pipelines.clip import Rejected
-from data_pipelines.fan import fan_mask, fit_fan, refine
+from data_pipelines.fan import fan_mask, refine
+from data_pipelines.fan_fit import fit_fan
 
 FRAMES, SIDE = 24, 160  # the search looks at so many frames, reduced to so many pixels
 STILL, FLICKER = 1.0, 0.6  # grey levels: a still screen's deviation at most, tissue's above it
@@ -21,6 +21,7 @@ SCREEN = 0.02  # how much of its brightness a codec makes a still pixel vary
 REPEATED = 0.2  # of what frames far apart differ by: neighbours in slow phases differ by more
 APPEARS = 60  # grey levels, averaged over 3×3, that graphics rise above what they cover
 BLACK = 12  # grey levels that compression leaves of black, after a 3×3 average
+SQUARE = np.ones((3, 3), np.uint8)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,9 +52,9 @@ def find_sectors(frames: np.ndarray) -> list[Sector]:
     chosen = np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))
     small = reduced(frames[chosen], scale)
     active = activity(small)
-    if active.mean() < 0.03:
+    if np.count_nonzero(active) < 0.03 * active.size:
         raise Rejected("no_sector", "too little of the picture moves")
-    if (active & written_once(small)).sum() > 0.25 * active.sum():
+    if np.count_nonzero(active & written_once(small)) > 0.25 * np.count_nonzero(active):
         raise Rejected("m_mode_or_spectral", "a trace that a cursor writes")
     fans = [refine(fan, part) for part, fan in fit_parts(active)]
     if not fans:
@@ -61,7 +62,8 @@ def find_sectors(frames: np.ndarray) -> list[Sector]:
             raise Rejected("m_mode_or_spectral", "a trace that scrolls")
         raise Rejected("no_sector", "what moves is no fan with a still screen around it")
     inside = np.stack([fan_mask(fan, *active.shape) for fan in fans])
-    if (active & ~inside.any(0)).sum() > 0.25 * inside.sum((1, 2)).max():
+    beside = np.count_nonzero(active & ~inside.any(0))
+    if beside > 0.25 * max(map(np.count_nonzero, inside)):
         raise Rejected("m_mode_or_spectral", "a second moving picture beside the sector")
     found = [at_scale(fan, 1 / scale, height, width) for fan in fans]
     return sorted(found, key=lambda sector: np.flatnonzero(sector.mask.any(0)).mean())
@@ -78,7 +80,7 @@ def moving(frames: np.ndarray) -> np.ndarray:
     small = np.ascontiguousarray(frames[:, ::4, ::4])
     count = len(small)
     apart = [
-        cv2.absdiff(small[i], small[(i + lag) % count]).mean()
+        cv2.norm(small[i], small[(i + lag) % count], cv2.NORM_L1)
         for lag in (count // 2, count // 3)
         for i in np.linspace(0, count - 1, 12).astype(int)
     ]
@@ -86,8 +88,8 @@ def moving(frames: np.ndarray) -> np.ndarray:
     live, steps, stopped = [0], [0.0], 0.0
     for i in range(1, count):
         change = cv2.absdiff(small[live[-1]], small[i])
-        most = cv2.blur(change, (3, 3)).max()
-        if change.mean() > least:
+        _, most, *_ = cv2.minMaxLoc(cv2.blur(change, (3, 3)))
+        if cv2.norm(change, cv2.NORM_L1) > least:
             live.append(i)
             steps.append(most)
         else:
@@ -114,10 +116,9 @@ def fit_parts(active: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
     Two fans that touch are one part: it is tried cut in two where it is lowest.
     """
-    labels, count = ndimage.label(active)
-    sizes = ndimage.sum_labels(active, labels, range(1, count + 1))
-    parts = [ndimage.binary_fill_holes(labels == 1 + i) for i in np.argsort(-sizes)
-             if sizes[i] > 0.25 * sizes.max()]  # fmt: skip
+    labels, sizes = parts_of(active)
+    parts = [filled(labels == i) for i in 1 + np.argsort(-sizes[1:])
+             if sizes[i] > 0.25 * sizes[1:].max()]  # fmt: skip
     found = [(part, fan) for part in parts if (fan := fit_fan(part)) is not None]
     if found:
         return found
@@ -139,8 +140,7 @@ def cropped_sector(frames: np.ndarray) -> np.ndarray:
       Rejected: all is black.
     """
     peak = np.max([cv2.blur(frame, (3, 3)) for frame in frames], 0)
-    bright = ndimage.binary_erosion(peak > BLACK, np.ones((3, 3)), border_value=1)  # as blurred
-    bright = largest_part(bright)
+    bright = largest_part(cv2.erode((peak > BLACK).view(np.uint8), SQUARE) > 0)  # as blurred
     if bright.mean() < 0.03:
         raise Rejected("no_sector", "the picture is black")
     height, width = bright.shape
@@ -153,41 +153,58 @@ def cropped_sector(frames: np.ndarray) -> np.ndarray:
 
 
 def reduced(frames: np.ndarray, scale: float) -> np.ndarray:
-    """[T, H, W] → [T, h, w] float32, areas averaged."""
+    """[T, H, W] → [T, h, w], areas averaged."""
     resize = functools.partial(cv2.resize, dsize=None, fx=scale, fy=scale)
-    return np.stack([resize(f, interpolation=cv2.INTER_AREA) for f in frames]).astype(np.float32)
+    return np.stack([resize(f, interpolation=cv2.INTER_AREA) for f in frames])
 
 
 def activity(small: np.ndarray) -> np.ndarray:
-    """[T, h, w] → where anything flickers, [h, w] bool.
+    """[T, h, w] uint8 → where anything flickers, [h, w] bool.
 
     Inside a sector speckle varies even where the image is nearly black; around it the screen is
     still, but for text that compression makes flicker: little for its brightness, and too thin to
     survive opening.
     """
-    deviation = cv2.blur(small.std(0), (3, 3))
+    total, square = np.zeros((2, *small.shape[1:]))
+    for frame in small:
+        cv2.accumulate(frame, total)
+        cv2.accumulateSquare(frame, square)
+    mean, square = total / len(small), square / len(small)
+    deviation = cv2.blur(np.sqrt(np.maximum(square - mean * mean, 0)), (3, 3))
     still = min(float(np.percentile(deviation, 20)), STILL)
-    least = still + FLICKER + SCREEN * cv2.blur(small.mean(0), (3, 3))
-    opened = ndimage.binary_opening(deviation > least, np.ones((3, 3)), iterations=2)
+    least = still + FLICKER + SCREEN * cv2.blur(mean, (3, 3))
+    found = (deviation > least).view(np.uint8)
+    opened = cv2.dilate(cv2.erode(found, SQUARE, iterations=2, borderValue=0), SQUARE, iterations=2)
     # Away from the picture's border: blurring widened what moves by a pixel.
-    return ndimage.binary_erosion(opened, np.ones((3, 3)), border_value=1)
+    return cv2.erode(opened, SQUARE) > 0
 
 
 def largest_part(pixels: np.ndarray) -> np.ndarray:
     """The largest connected part of [H, W] bool, its holes filled; empty if there is none."""
-    labels, count = ndimage.label(pixels)
-    if not count:
-        return pixels
-    sizes = ndimage.sum_labels(pixels, labels, range(1, count + 1))
-    return ndimage.binary_fill_holes(labels == 1 + np.argmax(sizes))
+    labels, sizes = parts_of(pixels)
+    return filled(labels == 1 + np.argmax(sizes[1:])) if len(sizes) > 1 else pixels
+
+
+def parts_of(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The number of each pixel's connected part, [H, W], and the parts' sizes; 0 is the rest."""
+    found = cv2.connectedComponentsWithStats(pixels.view(np.uint8), connectivity=4)
+    return found[1], found[2][:, cv2.CC_STAT_AREA]
+
+
+def filled(part: np.ndarray) -> np.ndarray:
+    """[H, W] bool without holes."""
+    padded = cv2.copyMakeBorder(part.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    cv2.floodFill(padded, None, (0, 0), 2)
+    return padded[1:-1, 1:-1] != 2
 
 
 def written_once(small: np.ndarray) -> np.ndarray:
-    """[T, h, w] → pixels that change in one step more than in all others, [h, w] bool.
+    """[T, h, w] uint8 → pixels that change in one step more than in all others, [h, w] bool.
 
     A cursor writes the columns of M-mode and spectral Doppler; tissue changes in every frame. A
     step in which all changes, as from one recording to the next, is no cursor's.
     """
-    steps = np.abs(np.diff(small, axis=0))
-    steps /= steps.mean((1, 2), keepdims=True) + 1e-6
+    steps = cv2.absdiff(small[1:], small[:-1])
+    means = np.array([cv2.sumElems(step)[0] for step in steps]) / steps[0].size
+    steps = steps * np.float32(1 / (means + 1e-6))[:, None, None]
     return steps.max(0) > 0.5 * steps.sum(0)
