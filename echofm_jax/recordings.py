@@ -124,13 +124,13 @@ def describe(
       embedders: source: clips [WINDOWS, T, H, W(, 3)] uint8 → frame embeddings [WINDOWS, t, D] and
         what else heads read [WINDOWS, t, E]; their features are both.
       arch: gives T and the tubelet.
-      fine: one and a half tubelets at a time, so that steps lie half a tubelet apart; else half a
-        window, which is enough to fit on.
+      fine: one and a half tubelets at a time, so that steps lie half a tubelet apart; else a window
+        at a time, which is enough to fit on.
     """
     half, odd = divmod(arch.tubelet, 2)
     stride = arch.tubelet if odd else arch.tubelet + half
     if not fine:
-        stride = max(arch.steps // 2, 1) * arch.tubelet
+        stride = arch.frames
     firsts = [np.arange(0, len(frames) - arch.frames + 1, stride) for frames in recordings]
     windows = [(i, first) for i, own in enumerate(firsts) for first in own]
     embedded = {name: embed_windows(embed, recordings, windows, arch.frames)
