@@ -101,12 +101,16 @@ def metrics_of(runs: Sequence[Run]) -> list[Metric]:
 
 
 def chosen(metrics: Sequence[Metric], names: Sequence[str]) -> list[Metric]:
-    """Those whose name begins with one of `names`, in their order; InputError if one fits none."""
+    """Those whose name begins with one of `names`, in their order; InputError if one fits none.
+
+    What an evaluation can have and no run does is left out.
+    """
+    known = [*SHOWN, *COST, *(metric.name for metric in metrics)]
     for name in names:
-        if not any(metric.name.startswith(name) for metric in metrics):
-            near = difflib.get_close_matches(name, [m.name for m in metrics], n=1, cutoff=0.4)
+        if not any(one.startswith(name) for one in known):
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"did you mean '{near[0]}'?" if near else "see runs.csv for those there are"
-            raise InputError(f"--metrics {name}: no run has such a metric: {hint}")
+            raise InputError(f"--metrics {name}: there is no such metric: {hint}")
     return list(dict.fromkeys(m for name in names for m in metrics if m.name.startswith(name)))
 
 

@@ -6,6 +6,7 @@ A figure of a source carries its name at the end: `model`, and what it is to be 
 
 SOURCES = {
     "model": "",
+    "tokens": "its tokens instead of frame embeddings",
     "pixels": "raw pixels",
     "random": "random weights",
     "cavity": "without labels, from the cavity",
@@ -14,7 +15,9 @@ SOURCES = {
     "chance": "chance",
 }
 FROZEN = ("model", "pixels", "random")
-ALL = (*FROZEN, "chance")
+GUESSED = (*FROZEN, "chance")
+PERIODIC = ("model", "tokens", "pixels", "random")  # tokens: of models without a projector, too
+RETRIEVED = (*PERIODIC, "chance")
 _MEASURES = (  # name, meaning, unit, sources; none: the name is whole
     ("loss", "total loss", "", ()),
     ("recon", "reconstruction loss", "", ()),
@@ -24,20 +27,25 @@ _MEASURES = (  # name, meaning, unit, sources; none: the name is whole
     ("ssim", "SSIM of hidden pixels inside the sector", "", ("", "patch_mean")),
     ("effective_rank", "effective rank of the frame embeddings", "", ("model", "random")),
     ("prior_agreement", "agreement with the pixel prior, r", "", ("model", "random")),
-    ("cross_beat_error", "cross-beat phase error", "% of a cycle", ALL),
-    ("cross_beat_error_sinus", "cross-beat phase error, sinus rhythm", "% of a cycle", ALL),
-    ("cross_beat_error_af", "cross-beat phase error, atrial fibrillation", "% of a cycle", ALL),
-    ("heart_rate_found", "share of recordings that show a cycle", "", FROZEN),
-    ("heart_rate_error", "heart rate error where a cycle shows", "bpm", FROZEN),
+    ("cross_beat_error", "cross-beat phase error", "% of a cycle", RETRIEVED),
+    ("cross_beat_error_sinus", "cross-beat phase error, sinus rhythm", "% of a cycle", RETRIEVED),
+    (
+        "cross_beat_error_af",
+        "cross-beat phase error, atrial fibrillation",
+        "% of a cycle",
+        RETRIEVED,
+    ),
+    ("heart_rate_found", "share of recordings that show a cycle", "", PERIODIC),
+    ("heart_rate_error", "heart rate error where a cycle shows", "bpm", PERIODIC),
     ("end_diastole_error", "end-diastole, linear readout", "ms", (*FROZEN, "cavity")),
     ("end_systole_error", "end-systole, linear readout", "ms", (*FROZEN, "cavity")),
     ("end_diastole_frames", "end-diastole, in frames of the file", "frames", (*FROZEN, "cavity")),
     ("end_systole_frames", "end-systole, in frames of the file", "frames", (*FROZEN, "cavity")),
-    ("ef_mae", "ejection fraction, linear, mean error", "% points", ALL),
+    ("ef_mae", "ejection fraction, linear, mean error", "% points", GUESSED),
     ("ef_knn_mae", "ejection fraction, nearest neighbours, mean error", "% points", FROZEN),
     ("ef_mae_10pct", "ejection fraction, linear, 10 % of the patients", "% points", FROZEN),
     ("ef_mae_1pct", "ejection fraction, linear, 1 % of the patients", "% points", FROZEN),
-    ("view_accuracy", "view, linear", "", ALL),
+    ("view_accuracy", "view, linear", "", GUESSED),
     ("view_knn_accuracy", "view, nearest neighbours", "", FROZEN),
     ("view_accuracy_10pct", "view, linear, 10 % of the patients", "", FROZEN),
     ("view_accuracy_1pct", "view, linear, 1 % of the patients", "", FROZEN),

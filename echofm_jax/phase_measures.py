@@ -23,12 +23,13 @@ def phase_measures(
       tubelet: frames of a step.
 
     Returns:
-      For each source `cross_beat_error_*` (% of a cycle; also under the rhythm's own name),
-      `heart_rate_*` (bpm), `heart_rate_found_*` (0 or 1), `heart_rate_error_*`,
-      `end_diastole_error_*` and `end_systole_error_*` (ms, `event_error`) with the same in frames
-      of the file, and `irregularity_*`; `cross_beat_error_chance`, `heart_rate_true`,
-      `irregularity_truth`, `rhythm`; of the model's steps `same_phase` [m] (step index, -1 for
-      none) and `seconds_per_step`; and what `cavity_events` returns.
+      For each source, and for the model's `tokens`, `cross_beat_error_*` (% of a cycle; also under
+      the rhythm's own name), `heart_rate_*` (bpm), `heart_rate_found_*` (0 or 1) and
+      `heart_rate_error_*`; for each source `end_diastole_error_*` and `end_systole_error_*` (ms,
+      `event_error`) with the same in frames of the file, and `irregularity_*`;
+      `cross_beat_error_chance`, `heart_rate_true`, `irregularity_truth`, `rhythm`; of the model's
+      steps `same_phase` [m] (step index, -1 for none) and `seconds_per_step`; and what
+      `cavity_events` returns.
     """
     starts = described.starts
     seconds = float(starts[1] - starts[0]) * recording.seconds
@@ -41,6 +42,7 @@ def phase_measures(
         "irregularity_truth": irregularity(recording.end_diastole),
     }
     similarities = {name: phase.similarity(z) for name, z in described.steps.items()}
+    similarities["tokens"] = phase.similarity(described.features["model"])
     for name, S in similarities.items():
         error, chance = phase.cross_beat_phase_error(S, beats)
         rate = phase.heart_rate(S, seconds)
@@ -59,7 +61,7 @@ def phase_measures(
     same = phase.same_phase_retrieval(similarities["model"], seconds, half_cycle)
     found["same_phase"] = same.tolist()
     if rhythm := RHYTHMS.get(recording.rhythm):
-        for name in (*described.steps, "chance"):
+        for name in (*similarities, "chance"):
             found[f"cross_beat_error_{rhythm}_{name}"] = found[f"cross_beat_error_{name}"]
     return found | cavity_events(recording, similarities["model"], starts, tubelet)
 

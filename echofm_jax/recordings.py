@@ -122,7 +122,7 @@ def describe(
     Args:
       recordings: frames [n, H, W(, 3)] uint8 each, n at least T.
       embedders: source: clips [WINDOWS, T, H, W(, 3)] uint8 → frame embeddings [WINDOWS, t, D] and
-        what else heads read [WINDOWS, t, E]; their features are both.
+        what heads read [WINDOWS, t, F].
       arch: gives T and the tubelet.
       fine: one and a half tubelets at a time, so that steps lie half a tubelet apart; else a window
         at a time, which is enough to fit on.
@@ -139,13 +139,13 @@ def describe(
     described = []
     for i, frames in enumerate(recordings):
         steps, features = {}, {}
-        for name, (z, more) in embedded.items():
+        for name, (z, read) in embedded.items():
             rows = slice(ends[i], ends[i + 1])
             steps[name], starts = phase.stitch(z[rows], firsts[i], arch.tubelet)
-            others, _ = phase.stitch(more[rows], firsts[i], arch.tubelet)
+            features[name], _ = phase.stitch(read[rows], firsts[i], arch.tubelet)
             even = evenly_spaced(starts)
-            steps[name], starts = steps[name][even], starts[even]
-            features[name] = np.concatenate([steps[name], others[even]], axis=1)
+            steps[name], features[name] = steps[name][even], features[name][even]
+            starts = starts[even]
         steps["pixels"] = features["pixels"] = pixel_features(frames, starts, arch.tubelet)
         described.append(Described(starts, steps, features))
     return described
@@ -168,8 +168,8 @@ def embed_windows(
         padded = [*some, *some[-1:] * (WINDOWS - len(some))]  # one shape, one compilation
         clips = np.stack([recordings[j][first : first + length] for j, first in padded])
         found.append([np.asarray(part)[: len(some)] for part in embed(clips)])
-    z, more = zip(*found, strict=True)
-    return np.concatenate(z), np.concatenate(more)
+    z, read = zip(*found, strict=True)
+    return np.concatenate(z), np.concatenate(read)
 
 
 def pixel_features(frames: np.ndarray, starts: np.ndarray, tubelet: int) -> np.ndarray:

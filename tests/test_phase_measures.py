@@ -37,6 +37,7 @@ def test_phase_figures_of_a_beating_chamber():
     assert found["cross_beat_error_model"] < 1 < 20 < found["cross_beat_error_chance"]
     assert found["end_diastole_error_cavity"] < 50 and found["end_systole_error_cavity"] < 50
     assert np.diff(found["end_diastole_seconds"]) == pytest.approx(0.8, abs=0.1)
+    assert found["cross_beat_error_tokens"] == found["cross_beat_error_model"]  # here the same
     same = np.array(found["same_phase"])
     lag = np.abs(same - np.arange(len(same))) * found["seconds_per_step"]
     assert np.abs(lag / 0.8 - np.round(lag / 0.8)).max() < 0.1
