@@ -17,7 +17,7 @@ SOURCES = {
 FROZEN = ("model", "pixels", "random")
 GUESSED = (*FROZEN, "chance")
 PERIODIC = ("model", "tokens", "pixels", "random")  # tokens: of models without a projector, too
-RETRIEVED = (*PERIODIC, "chance")
+NEAREST = (*PERIODIC, "chance")
 _MEASURES = (  # name, meaning, unit, sources; none: the name is whole
     ("loss", "total loss", "", ()),
     ("recon", "reconstruction loss", "", ()),
@@ -27,14 +27,9 @@ _MEASURES = (  # name, meaning, unit, sources; none: the name is whole
     ("ssim", "SSIM of hidden pixels inside the sector", "", ("", "patch_mean")),
     ("effective_rank", "effective rank of the frame embeddings", "", ("model", "random")),
     ("prior_agreement", "agreement with the pixel prior, r", "", ("model", "random")),
-    ("cross_beat_error", "cross-beat phase error", "% of a cycle", RETRIEVED),
-    ("cross_beat_error_sinus", "cross-beat phase error, sinus rhythm", "% of a cycle", RETRIEVED),
-    (
-        "cross_beat_error_af",
-        "cross-beat phase error, atrial fibrillation",
-        "% of a cycle",
-        RETRIEVED,
-    ),
+    ("cross_beat_error", "cross-beat phase error", "% of a cycle", NEAREST),
+    ("cross_beat_error_sinus", "cross-beat phase error, sinus rhythm", "% of a cycle", NEAREST),
+    ("cross_beat_error_af", "cross-beat phase error, atrial fibrillation", "% of a cycle", NEAREST),
     ("heart_rate_found", "share of recordings that show a cycle", "", PERIODIC),
     ("heart_rate_error", "heart rate error where a cycle shows", "bpm", PERIODIC),
     ("end_diastole_error", "end-diastole, linear readout", "ms", (*FROZEN, "cavity")),
