@@ -33,7 +33,7 @@ class Frozen(NamedTuple):
 
 def frozen(found: Sequence[tuple[Recording, Described]]) -> Frozen:
     """Stack what was described of recordings."""
-    video = {name: np.stack([d.video(name) for _, d in found]) for name in found[0][1].features}
+    video = {name: np.stack([d.video[name] for _, d in found]) for name in found[0][1].video}
     return Frozen(
         video,
         *(np.array([getattr(r, name) for r, _ in found]) for name in Frozen._fields[1:]),

@@ -100,14 +100,10 @@ def sector_mask(record: Record, cfg: LoaderConfig) -> np.ndarray:
 class Described(NamedTuple):
     """A recording as each source (a model, raw pixels) describes it."""
 
-    starts: np.ndarray  # [m] first frame of each step, evenly spaced
+    starts: np.ndarray  # [m] first frame of each step
     steps: dict[str, np.ndarray]  # source: [m, D] what their similarity is taken of
-    features: dict[str, np.ndarray]  # source: [m, F] what heads read
-
-    def video(self, source: str) -> np.ndarray:
-        """[2F] features of the whole recording: mean and standard deviation over its steps."""
-        features = self.features[source]
-        return np.concatenate([features.mean(0), features.std(0)])
+    features: dict[str, np.ndarray]  # source: [m, F] what heads read of a step
+    video: dict[str, np.ndarray]  # source: [2F] what heads read of the recording
 
 
 def describe(
@@ -124,31 +120,44 @@ def describe(
       embedders: source: clips [WINDOWS, T, H, W(, 3)] uint8 → frame embeddings [WINDOWS, t, D] and
         what heads read [WINDOWS, t, F].
       arch: gives T and the tubelet.
-      fine: one and a half tubelets at a time, so that steps lie half a tubelet apart; else a window
-        at a time, which is enough to fit on.
+      fine: steps lie half a tubelet apart, evenly, each the mean over windows that slide by one
+        and a half; else windows lie side by side, which is enough to fit on. What is read of a
+        whole recording comes from windows side by side, either way.
     """
     half, odd = divmod(arch.tubelet, 2)
-    stride = arch.tubelet if odd else arch.tubelet + half
-    if not fine:
-        stride = arch.frames
+    slide = arch.tubelet if odd else arch.tubelet + half
+    beside = arch.frames // slide  # so many slides to the next window beside
+    stride, every = (slide, beside) if fine else (slide * beside, 1)
     firsts = [np.arange(0, len(frames) - arch.frames + 1, stride) for frames in recordings]
     windows = [(i, first) for i, own in enumerate(firsts) for first in own]
-    embedded = {name: embed_windows(embed, recordings, windows, arch.frames)
-                for name, embed in embedders.items()}  # fmt: skip
+    embedded = {
+        name: embed_windows(embed, recordings, windows, arch.frames)
+        for name, embed in embedders.items()
+    }
     ends = np.cumsum([0, *map(len, firsts)])
+    inside = arch.tubelet * np.arange(arch.steps)
     described = []
-    for i, frames in enumerate(recordings):
+    for i, (frames, first) in enumerate(zip(recordings, firsts, strict=True)):
+        at = (first[::every, None] + inside).ravel()  # of steps side by side
         steps, features = {}, {}
+        video = {"pixels": mean_and_spread(pixel_features(frames, at, arch.tubelet))}
         for name, (z, read) in embedded.items():
             rows = slice(ends[i], ends[i + 1])
-            steps[name], starts = phase.stitch(z[rows], firsts[i], arch.tubelet)
-            features[name], _ = phase.stitch(read[rows], firsts[i], arch.tubelet)
-            even = evenly_spaced(starts)
-            steps[name], features[name] = steps[name][even], features[name][even]
-            starts = starts[even]
+            video[name] = mean_and_spread(np.concatenate(read[rows][::every]))
+            steps[name], starts = phase.stitch(z[rows], first, arch.tubelet)
+            features[name], _ = phase.stitch(read[rows], first, arch.tubelet)
+            if fine:
+                even = evenly_spaced(starts)
+                steps[name], features[name] = steps[name][even], features[name][even]
+                starts = starts[even]
         steps["pixels"] = features["pixels"] = pixel_features(frames, starts, arch.tubelet)
-        described.append(Described(starts, steps, features))
+        described.append(Described(starts, steps, features, video))
     return described
+
+
+def mean_and_spread(features: np.ndarray) -> np.ndarray:
+    """[m, F] of steps → [2F], their mean and standard deviation."""
+    return np.concatenate([features.mean(0), features.std(0)])
 
 
 def evenly_spaced(starts: np.ndarray) -> slice:

@@ -14,7 +14,7 @@ def of_pixels(recording):
     """Steps of a recording with pixels in the model's place."""
     starts = np.arange(0, len(recording.frames) - ARCH.tubelet + 1, 2)
     z = recordings.pixel_features(recording.frames, starts, ARCH.tubelet)
-    return Described(starts, {"model": z}, {"model": z})
+    return Described(starts, {"model": z}, {"model": z}, {})
 
 
 def measure(recording, readouts=None):

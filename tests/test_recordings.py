@@ -127,15 +127,17 @@ def test_steps_of_several_recordings_lie_half_a_tubelet_apart():
     assert long.steps["model"][:, 0] == pytest.approx(long.starts + 1.5)
     assert long.features["model"][:, 0] == pytest.approx(long.starts + 3)
     assert long.steps["pixels"].shape == long.features["pixels"].shape == (18, 1024)
-    assert long.video("model") == pytest.approx(
-        [24, long.starts.std()]  # steps begin at 4, 6, … 38
-    )
+    # Windows side by side begin at 0, 12 and 24: their steps at 0, 4, … 36, some of them twice.
+    beside = np.add.outer([0, 12, 24], [0, 4, 8, 12]) + 3
+    assert long.video["model"] == pytest.approx([beside.mean(), beside.std()])
     assert short.starts.tolist() == [0, 4, 8, 12]
     assert short.steps["model"][:, 0] == pytest.approx(short.starts + 1.5)
     assert calls == [(recordings.WINDOWS, 16, 32, 32)]  # six windows and one, in one shape
     (coarse,) = recordings.describe(frames[:1], {"model": embed}, ARCH, fine=False)
-    assert coarse.starts.tolist() == list(range(0, 48, 4)) and len(calls) == 2
+    assert coarse.starts.tolist() == list(range(0, 37, 4)) and len(calls) == 2
     assert coarse.steps["model"][:, 0] == pytest.approx(coarse.starts + 1.5)
+    for source in ("model", "pixels"):  # a head fitted on the one reads the other
+        assert coarse.video[source] == pytest.approx(long.video[source])
 
 
 def test_pixel_features_are_the_prior():
