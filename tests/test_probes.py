@@ -28,6 +28,14 @@ def test_linear_and_nearest_heads_find_classes():
     assert set(probes.linear_labels(x[:5], np.repeat("A4C", 5), PATIENTS[:5], at)) == {"A4C"}
 
 
+def test_a_common_class_does_not_win_by_being_common():
+    """Weak features, and so a strong penalty: what they tell must still decide."""
+    train, test = RNG.choice(3, 60, p=[0.6, 0.2, 0.2]), np.repeat([0, 1, 2], 100)
+    found = probes.linear_labels(features(train, 2.5), train, PATIENTS, features(test, 2.5))
+    assert all(0.15 < (found == name).mean() < 0.6 for name in range(3))
+    assert (found == test).mean() > 0.38
+
+
 def test_linear_and_nearest_heads_find_values():
     x, at = RNG.normal(size=(60, 4)), RNG.normal(size=(40, 4))
     y, truth = 50 + 8 * x[:, 0], 50 + 8 * at[:, 0]
