@@ -14,6 +14,7 @@ SPDX-License-Identifier: Apache-2.0
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 NORM_EPS = 1e-6
 
@@ -143,6 +145,7 @@ class EchoFM(nn.Module):
     def __init__(self, config: EchoFMConfig):
         super().__init__()
         c = self.config = config
+        self.gradient_checkpointing = False  # True: the backward pass recomputes every block
         self.cls_token = nn.Parameter(torch.zeros(1, 1, c.width))
         self.decoder_cls_token = nn.Parameter(torch.zeros(1, 1, c.decoder_width))
         self.decoder_prj_cls_token = nn.Parameter(torch.zeros(1, 1, c.width))
@@ -176,14 +179,29 @@ class EchoFM(nn.Module):
             nn.init.trunc_normal_(token, std=0.02)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "EchoFM":
-        """Load an exported folder (`config.json` and `model.safetensors`), on the CPU, float32.
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        frames: int | None = None,
+        size: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> "EchoFM":
+        """Load an exported folder (`config.json` and `model.safetensors`), on the CPU.
+
+        Args:
+          folder: what `echofm export` wrote; nothing in it is run, nothing unpickled.
+          frames, size: of other clips than the model was trained on, see `resize`.
+          dtype: float32, or bfloat16 or float16, then from the copy in it where there is one.
 
         Raises FileNotFoundError when a file is absent and ValueError, naming the file and the
-        parameters, when one is damaged or does not describe this architecture.
+        parameters, when one is damaged, was changed since the export or is another model's.
         """
         folder = Path(folder)
         config_file, weights_file = folder / "config.json", folder / "model.safetensors"
+        copy = folder / f"model.{str(dtype).removeprefix('torch.')}.safetensors"
+        if copy.is_file():
+            weights_file = copy
         for file in (config_file, weights_file):
             if not file.is_file():
                 raise FileNotFoundError(f"{file}: no such file; give the folder that holds it")
@@ -191,8 +209,14 @@ class EchoFM(nn.Module):
             fields = json.loads(config_file.read_text())
             window = fields["preprocessing"]["window_seconds"]
             config = EchoFMConfig(**fields["architecture"], window_seconds=window)
-        except (ValueError, KeyError, TypeError) as error:
+            expected = fields.get("sha256", {}).get(weights_file.name)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{config_file}: not a config of EchoFM ({error})") from error
+        if expected and expected != sha256(weights_file):
+            raise ValueError(
+                f"{weights_file}: truncated, damaged or changed since its export (its SHA-256 is "
+                "not that in config.json); copy the folder again"
+            )
         try:
             state = load_file(weights_file)
         except (SafetensorError, OSError) as error:
@@ -206,7 +230,43 @@ class EchoFM(nn.Module):
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:600]
             raise ValueError(f"{weights_file}: not the weights of its config: {reason}") from error
-        return model
+        return model.to(dtype).resize(frames, size)
+
+    def resize(self, frames: int | None = None, size: int | None = None) -> "EchoFM":
+        """Make it take clips of other `frames` and `size`; returns itself.
+
+        The position embeddings of space are interpolated bicubically, those of time linearly: a
+        clip still spans the window that the model was trained on, in more or fewer frames. Raises
+        ValueError when the tubelets do not fit.
+        """
+        c = self.config
+        frames = c.frames if frames is None else frames
+        size = c.size if size is None else size
+        if min(frames, size) < 1 or frames % c.tubelet or size % c.patch:
+            raise ValueError(
+                f"clips of {frames} frames of {size}x{size} pixels: this model takes multiples of "
+                f"{c.tubelet} frames and {c.patch} pixels"
+            )
+        # A token goes on reconstructing as many frames as it did.
+        pred_frames = c.pred_frames // c.steps * (frames // c.tubelet)
+        self.config = dataclasses.replace(c, frames=frames, size=size, pred_frames=pred_frames)
+        before, after = c.size // c.patch, size // c.patch
+        for part in ("", "decoder_"):
+            if after != before:
+                self._interpolate(f"{part}pos_embed_spatial", (before, before), (after, after))
+            if frames != c.frames:
+                steps = (self.config.steps,)
+                self._interpolate(f"{part}pos_embed_temporal", (c.steps,), steps)
+        return self
+
+    def _interpolate(self, name: str, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+        """Positions [1, N, D] on a line or a square grid of `before`, to one of `after`."""
+        parameter = self.get_parameter(name)
+        x = parameter.detach().float().transpose(1, 2).unflatten(2, before)  # [1, D, (g,) g]
+        mode = "linear" if len(before) == 1 else "bicubic"
+        x = F.interpolate(x, after, mode=mode, align_corners=False)  # [1, D, (g',) g']
+        x = x.flatten(2).transpose(1, 2).contiguous()  # [1, N', D]
+        setattr(self, name, nn.Parameter(x.to(parameter.dtype), parameter.requires_grad))
 
     def preprocess(self, frames: Tensor, fps: float | None = None) -> Tensor:
         """Frames as decoded to clips as the model takes them.
@@ -278,25 +338,28 @@ class EchoFM(nn.Module):
         """
         if mask.shape[1] == self.config.positions:
             mask = mask.repeat(1, self.config.steps)  # [B, t*L]
-        latent = self.encode_tokens(clips, mask)
-        return Reconstruction(latent, self.decode(latent, mask), mask)
+        counts = (~mask).sum(1)
+        if (counts != counts[0]).any():
+            raise ValueError(f"mask: {counts.tolist()} tokens are visible; make it equally many")
+        visible = (~mask).nonzero()[:, 1].view(len(mask), -1)  # [B, n], ascending
+        latent = self.encode_tokens(clips, visible)
+        return Reconstruction(latent, self.decode(latent, visible), mask)
 
-    def encode_tokens(self, clips: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Clips to normalised tokens [B, visible, D], ascending; all t*L without a mask."""
+    def encode_tokens(self, clips: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Clips to normalised tokens [B, n, D]: those at `visible` [B, n], else all t*L."""
         c = self.config
         if clips.shape[1:] != (3, c.frames, c.size, c.size):
             raise ValueError(
                 f"clips: shape {tuple(clips.shape)}; this model takes "
                 f"[B, 3, {c.frames}, {c.size}, {c.size}], see preprocess"
             )
-        x = self.patch_embed(clips) + _positions(self.pos_embed_spatial, self.pos_embed_temporal)
-        if mask is not None:
-            x = x[~mask].view(len(x), -1, c.width)  # [B, visible, D]
+        x = self.patch_embed(clips.to(self.cls_token.dtype))  # [B, t*L, D]
+        x = x + _positions(self.pos_embed_spatial, self.pos_embed_temporal)
+        if visible is not None:
+            x = x.gather(1, visible.unsqueeze(-1).expand(-1, -1, c.width))  # [B, n, D]
         cls = (self.cls_token + self.pos_embed_class).expand(len(x), -1, -1)
-        x = torch.cat([cls, x], 1)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)[:, 1:]
+        x = torch.cat([cls, x], 1)  # [B, 1+n, D]
+        return self.norm(self._run(self.blocks, x))[:, 1:]
 
     def project(self, latent: Tensor) -> Tensor:
         """Phase embeddings [B, t, D] of tokens [B, t*n, D] with n in every time step."""
@@ -305,19 +368,37 @@ class EchoFM(nn.Module):
         x = self.prj_norm(self.decoder_block(x)[:, 0])  # [B*t, D]
         return x.unflatten(0, (len(latent), -1))  # [B, t, D]
 
-    def decode(self, latent: Tensor, mask: Tensor) -> Tensor:
-        """Visible tokens [B, visible, D] and their mask [B, t*L] to pixels of all tokens."""
-        visible = self.decoder_embed(latent)  # [B, visible, Dd]
-        x = self.mask_token.to(visible.dtype).expand(*mask.shape, -1)  # [B, t*L, Dd]
-        x = x.masked_scatter(~mask.unsqueeze(-1), visible)
+    def decode(self, latent: Tensor, visible: Tensor) -> Tensor:
+        """Tokens [B, n, D] and where they are [B, n] to pixels of all t*L tokens, see `pred`."""
+        c = self.config
+        seen = self.decoder_embed(latent)  # [B, n, Dd]
+        hidden = self.mask_token.to(seen.dtype)
+        x = hidden.expand(len(seen), c.steps * c.positions, -1)  # [B, t*L, Dd]
+        x = x.scatter(1, visible.unsqueeze(-1).expand_as(seen), seen)
         x = x + _positions(self.decoder_pos_embed_spatial, self.decoder_pos_embed_temporal)
         cls = (self.decoder_cls_token + self.decoder_pos_embed_class).expand(len(x), -1, -1)
-        x = torch.cat([cls, x], 1)
-        for block in self.decoder_blocks:
-            x = block(x)
-        return self.decoder_pred(self.decoder_norm(x)[:, 1:])
+        x = torch.cat([cls, x], 1)  # [B, 1+t*L, Dd]
+        return self.decoder_pred(self.decoder_norm(self._run(self.decoder_blocks, x))[:, 1:])
+
+    def _run(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
+        """Blocks one after another over x [B, N, D]."""
+        for block in blocks:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+        return x
 
 
 def _positions(spatial: Tensor, temporal: Tensor) -> Tensor:
     """Position embeddings [1, L, D] and [1, t, D] to one for every token, [1, t*L, D]."""
     return (temporal.unsqueeze(2) + spatial.unsqueeze(1)).flatten(1, 2)
+
+
+def sha256(file: Path) -> str:
+    """The digest of a file, as `config.json` keeps it of the weights."""
+    digest = hashlib.sha256()
+    with file.open("rb") as handle:
+        while chunk := handle.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
