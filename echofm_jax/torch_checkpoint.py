@@ -173,7 +173,8 @@ def _read_safetensors(path: Path) -> TorchCheckpoint:
     from safetensors.numpy import load_file
 
     try:
-        state = load_file(path)
+        # transformers saves our model under the name of the one that wraps it: hf_echofm.py.
+        state = {key.removeprefix("echofm."): value for key, value in load_file(path).items()}
     except (safetensors.SafetensorError, OSError) as error:
         raise InputError(f"{path}: truncated or damaged ({error}); copy it again") from None
     config = path.with_name("config.json")

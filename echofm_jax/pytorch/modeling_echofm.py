@@ -209,16 +209,13 @@ class EchoFM(nn.Module):
             fields = json.loads(config_file.read_text())
             window = fields["preprocessing"]["window_seconds"]
             config = EchoFMConfig(**fields["architecture"], window_seconds=window)
-            expected = fields.get("sha256", {}).get(weights_file.name)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{config_file}: not a config of EchoFM ({error})") from error
-        if expected and expected != sha256(weights_file):
-            raise ValueError(
-                f"{weights_file}: truncated, damaged or changed since its export (its SHA-256 is "
-                "not that in config.json); copy the folder again"
-            )
+        refuse_changed(weights_file)
         try:
             state = load_file(weights_file)
+            # transformers saves them under the name of the model that wraps this one.
+            state = {key.removeprefix("echofm."): value for key, value in state.items()}
         except (SafetensorError, OSError) as error:
             raise ValueError(
                 f"{weights_file}: truncated or damaged ({error}); copy it again"
@@ -269,57 +266,8 @@ class EchoFM(nn.Module):
         setattr(self, name, nn.Parameter(x.to(parameter.dtype), parameter.requires_grad))
 
     def preprocess(self, frames: Tensor, fps: float | None = None) -> Tensor:
-        """Frames as decoded to clips as the model takes them.
-
-        Args:
-          frames: uint8 tensor or array, grey [T, H, W] or [B, T, H, W], or colour with a last
-            axis of 3. T is free: the central window of the length that the model was trained on
-            is taken. Another height or width is resized to `config.size`, black filling the square.
-          fps: frames per second. Not needed where `config.window_seconds` is 0 (the window is of
-            consecutive frames), or where `frames` are a window already (T is `config.frames`).
-
-        Returns:
-          float32 [B, 3, config.frames, size, size] in [0, 1]; grey is repeated to three channels.
-        """
-        c = self.config
-        if not isinstance(frames, Tensor):
-            frames = torch.tensor(frames)
-        if frames.dtype != torch.uint8:
-            raise ValueError(f"frames: {frames.dtype}; give uint8 pixels, 0 to 255")
-        if frames.shape[-1] != 3 or frames.ndim == 3:
-            frames = frames.unsqueeze(-1)  # [(B,) T, H, W, 1]
-        if frames.ndim == 4:
-            frames = frames.unsqueeze(0)  # [1, T, H, W, C]
-        if frames.ndim != 5 or 0 in frames.shape:
-            raise ValueError(
-                f"frames: shape {tuple(frames.shape)}; give [T, H, W] or [B, T, H, W], with a "
-                "last axis of 3 for colour"
-            )
-        x = frames[:, self._window(frames.shape[1], fps)]  # [B, config.frames, H, W, C]
-        x = x.to(self.cls_token.device, torch.float32).permute(0, 4, 1, 2, 3) / 255
-        if x.shape[-2:] != (c.size, c.size):
-            images = x.flatten(0, 2).unsqueeze(1)  # [B*C*frames, 1, H, W]
-            height, width = images.shape[-2:]
-            scale = c.size / max(height, width)  # aspect kept, black around, as in training
-            h, w = max(1, round(height * scale)), max(1, round(width * scale))
-            images = F.interpolate(images, (h, w), mode="bilinear", antialias=True)
-            top, left = (c.size - h) // 2, (c.size - w) // 2
-            images = F.pad(images, (left, c.size - w - left, top, c.size - h - top))
-            x = images.view(*x.shape[:3], c.size, c.size)
-        return x.expand(-1, 3, -1, -1, -1)  # [B, 3, frames, size, size]
-
-    def _window(self, total: int, fps: float | None) -> Tensor:
-        """Indices [config.frames] of a recording's central window; a short one starts anew."""
-        c = self.config
-        stride = 1.0
-        if c.window_seconds and total != c.frames and not fps:
-            raise ValueError(f"fps is needed to take {c.window_seconds} s out of {total} frames")
-        if c.window_seconds and fps:
-            stride = c.window_seconds * fps / c.frames
-        samples = stride * torch.arange(c.frames, dtype=torch.float64)
-        starts = math.ceil(total - 0.5 - samples[-1].item())  # from which the window fits
-        nearest = ((max(starts - 1, 0) // 2 + samples) % total + 0.5).long()
-        return nearest % total
+        """Frames as decoded to clips as this model takes them, see `preprocess`."""
+        return preprocess(frames, self.config, fps, self.cls_token.device)
 
     def encode(self, clips: Tensor) -> Features:
         """Features of whole clips, [B, 3, T, H, W] in [0, 1]; differentiable."""
@@ -357,26 +305,28 @@ class EchoFM(nn.Module):
         x = x + _positions(self.pos_embed_spatial, self.pos_embed_temporal)
         if visible is not None:
             x = x.gather(1, visible.unsqueeze(-1).expand(-1, -1, c.width))  # [B, n, D]
-        cls = (self.cls_token + self.pos_embed_class).expand(len(x), -1, -1)
+        cls = (self.cls_token + self.pos_embed_class).expand(x.shape[0], -1, -1)
         x = torch.cat([cls, x], 1)  # [B, 1+n, D]
         return self.norm(self._run(self.blocks, x))[:, 1:]
 
     def project(self, latent: Tensor) -> Tensor:
         """Phase embeddings [B, t, D] of tokens [B, t*n, D] with n in every time step."""
         x = latent.unflatten(1, (self.config.steps, -1)).flatten(0, 1)  # [B*t, n, D]
-        x = torch.cat([self.decoder_prj_cls_token.expand(len(x), -1, -1), x], 1)  # [B*t, 1+n, D]
+        x = torch.cat(
+            [self.decoder_prj_cls_token.expand(x.shape[0], -1, -1), x], 1
+        )  # [B*t, 1+n, D]
         x = self.prj_norm(self.decoder_block(x)[:, 0])  # [B*t, D]
-        return x.unflatten(0, (len(latent), -1))  # [B, t, D]
+        return x.unflatten(0, (-1, self.config.steps))  # [B, t, D]
 
     def decode(self, latent: Tensor, visible: Tensor) -> Tensor:
         """Tokens [B, n, D] and where they are [B, n] to pixels of all t*L tokens, see `pred`."""
         c = self.config
         seen = self.decoder_embed(latent)  # [B, n, Dd]
         hidden = self.mask_token.to(seen.dtype)
-        x = hidden.expand(len(seen), c.steps * c.positions, -1)  # [B, t*L, Dd]
+        x = hidden.expand(seen.shape[0], c.steps * c.positions, -1)  # [B, t*L, Dd]
         x = x.scatter(1, visible.unsqueeze(-1).expand_as(seen), seen)
         x = x + _positions(self.decoder_pos_embed_spatial, self.decoder_pos_embed_temporal)
-        cls = (self.decoder_cls_token + self.decoder_pos_embed_class).expand(len(x), -1, -1)
+        cls = (self.decoder_cls_token + self.decoder_pos_embed_class).expand(x.shape[0], -1, -1)
         x = torch.cat([cls, x], 1)  # [B, 1+t*L, Dd]
         return self.decoder_pred(self.decoder_norm(self._run(self.decoder_blocks, x))[:, 1:])
 
@@ -390,15 +340,94 @@ class EchoFM(nn.Module):
         return x
 
 
+def preprocess(
+    frames: Tensor,
+    config: EchoFMConfig,
+    fps: float | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Frames as decoded to clips as a model of `config` takes them.
+
+    Args:
+      frames: uint8 tensor or array, grey [T, H, W] or [B, T, H, W], or colour with a last
+        axis of 3. T is free: the central window of the length that the model was trained on
+        is taken. Another height or width is resized to `config.size`, black filling the square.
+      fps: frames per second. Not needed where `config.window_seconds` is 0 (the window is of
+        consecutive frames), or where `frames` are a window already (T is `config.frames`).
+
+    Returns:
+      float32 [B, 3, config.frames, size, size] in [0, 1]; grey is repeated to three channels.
+    """
+    if not isinstance(frames, Tensor):
+        frames = torch.tensor(frames)
+    if frames.dtype != torch.uint8:
+        raise ValueError(f"frames: {frames.dtype}; give uint8 pixels, 0 to 255")
+    if frames.shape[-1] != 3 or frames.ndim == 3:
+        frames = frames.unsqueeze(-1)  # [(B,) T, H, W, 1]
+    if frames.ndim == 4:
+        frames = frames.unsqueeze(0)  # [1, T, H, W, C]
+    if frames.ndim != 5 or 0 in frames.shape:
+        raise ValueError(
+            f"frames: shape {tuple(frames.shape)}; give [T, H, W] or [B, T, H, W], with a "
+            "last axis of 3 for colour"
+        )
+    x = frames[:, _window(config, frames.shape[1], fps)]  # [B, config.frames, H, W, C]
+    x = x.to(device, torch.float32).permute(0, 4, 1, 2, 3) / 255
+    if x.shape[-2:] != (config.size, config.size):
+        images = x.flatten(0, 2).unsqueeze(1)  # [B*C*frames, 1, H, W]
+        height, width = images.shape[-2:]
+        scale = config.size / max(height, width)  # aspect kept, black around, as in training
+        h, w = max(1, round(height * scale)), max(1, round(width * scale))
+        images = F.interpolate(images, (h, w), mode="bilinear", antialias=True)
+        top, left = (config.size - h) // 2, (config.size - w) // 2
+        images = F.pad(images, (left, config.size - w - left, top, config.size - h - top))
+        x = images.view(*x.shape[:3], config.size, config.size)
+    return x.expand(-1, 3, -1, -1, -1)  # [B, 3, frames, size, size]
+
+
+def _window(config: EchoFMConfig, total: int, fps: float | None) -> Tensor:
+    """Indices [config.frames] of a recording's central window; a short one starts anew."""
+    c = config
+    stride = 1.0
+    if c.window_seconds and total != c.frames and not fps:
+        raise ValueError(f"fps is needed to take {c.window_seconds} s out of {total} frames")
+    if c.window_seconds and fps:
+        stride = c.window_seconds * fps / c.frames
+    samples = stride * torch.arange(c.frames, dtype=torch.float64)
+    starts = math.ceil(total - 0.5 - samples[-1].item())  # from which the window fits
+    nearest = ((max(starts - 1, 0) // 2 + samples) % total + 0.5).long()
+    return nearest % total
+
+
 def _positions(spatial: Tensor, temporal: Tensor) -> Tensor:
     """Position embeddings [1, L, D] and [1, t, D] to one for every token, [1, t*L, D]."""
     return (temporal.unsqueeze(2) + spatial.unsqueeze(1)).flatten(1, 2)
 
 
-def sha256(file: Path) -> str:
-    """The digest of a file, as `config.json` keeps it of the weights."""
+def load_program(file: str | Path) -> nn.Module:
+    """A `.pt2` of an exported folder, to be called as its card says.
+
+    PyTorch unpickles parts of such files, so one without its digest in `config.json`, or with
+    another, is refused with ValueError before it is read.
+    """
+    if not refuse_changed(Path(file)):
+        raise ValueError(f"{file}: its config.json holds no SHA-256 of it; export it again")
+    return torch.export.load(file).module()
+
+
+def refuse_changed(file: Path) -> bool:
+    """Whether the folder's config knows this file's digest; ValueError when it is another."""
+    try:
+        expected = json.loads(file.with_name("config.json").read_text())["sha256"][file.name]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
     digest = hashlib.sha256()
     with file.open("rb") as handle:
         while chunk := handle.read(2**20):
             digest.update(chunk)
-    return digest.hexdigest()
+    if digest.hexdigest() != expected:
+        raise ValueError(
+            f"{file}: truncated, damaged or changed since its export (its SHA-256 is not that in "
+            "config.json); copy the folder again"
+        )
+    return True
