@@ -1,7 +1,6 @@
 """Programs of an export: the outputs of JAX for any batch, their own parts alone, no paths."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -149,9 +148,7 @@ def test_without_onnx_the_extra_is_named(workdir: Path, tmp_path: Path):
         "import sys; sys.modules['onnxruntime'] = None; from echofm_jax import cli\n"
         f"sys.exit(cli.main({[*command, '--format', 'onnx']}))"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True
-    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert "pip install 'echofm_jax[onnx]'" in result.stderr
     assert list(tmp_path.iterdir()) == []
