@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from data_pipelines import records, shards
 from echofm_jax import cli, config, export
 from echofm_jax.architecture import Architecture
+from echofm_jax.checkpoint import load_params
 from echofm_jax.errors import InputError
 from echofm_jax.import_weights import import_weights
 from echofm_jax.objective import Objective
@@ -152,6 +154,8 @@ def test_import_takes_the_exported_folder_back(exported: Path, workdir: Path, tm
     for key, value in to_torch(params, arch).items():
         np.testing.assert_array_equal(value, expected[key].numpy())
     import_weights(exported, tmp_path / "again")
+    before, after = (load_params(folder)[0] for folder in (workdir, tmp_path / "again"))
+    jax.tree.map(np.testing.assert_array_equal, after, before)
     assert config.load(tmp_path / "again").data.window_seconds == 2.0
 
 

@@ -20,7 +20,7 @@ warnings.simplefilter("error")
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 from transformers.utils import logging
 logging.disable_progress_bar()
-folder, saved = sys.argv[1:]
+folder, saved, resized = sys.argv[1:]
 trust = {"trust_remote_code": True}
 model, loading = AutoModel.from_pretrained(folder, output_loading_info=True, **trust)
 processor = AutoImageProcessor.from_pretrained(folder, **trust)
@@ -36,6 +36,12 @@ half = AutoModel.from_pretrained(folder, dtype=torch.bfloat16, variant="bfloat16
 model.activation_checkpointing_enable()
 model.save_pretrained(saved)
 processor.save_pretrained(saved)
+longer = model.resize(frames=16, size=48)
+longer.save_pretrained(resized)
+resized = AutoModel.from_pretrained(resized, **trust).eval()
+larger = AutoImageProcessor.from_pretrained(folder, frames=16, size=48, **trust)
+wanted = EchoFM.from_pretrained(folder, frames=16, size=48)
+large = wanted.preprocess(frames, fps=30)
 again = AutoModel.from_pretrained(saved, **trust).eval()
 print(json.dumps({
     "loading": [list(value) for value in loading.values()],
@@ -47,6 +53,8 @@ print(json.dumps({
     "checkpointing": model.echofm.gradient_checkpointing,
     "again": torch.equal(again(**inputs).last_hidden_state, features.tokens),
     "plain": torch.equal(EchoFM.from_pretrained(saved).encode(clips).tokens, features.tokens),
+    "large": torch.equal(larger(frames, fps=30)["pixel_values_videos"], large),
+    "resized": torch.equal(resized(large).frame_embeds, wanted(large).frames),
     "config": AutoConfig.from_pretrained(folder, **trust).architecture["width"],
     "ours": [m for m in sys.modules if m.split(".")[0] in ("jax", "flax", "echofm_jax")],
 }))
@@ -75,12 +83,13 @@ def run(code: str, folder: Path, *arguments: Path) -> subprocess.CompletedProces
 
 def test_auto_classes_give_the_same_features_and_save_what_loads_again(exported: Path):
     saved = exported.with_name("saved")
-    result = run(USE, exported, saved)
+    result = run(USE, exported, saved, exported.with_name("resized"))
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout.splitlines()[-1]) == {
         "loading": [[], [], [], []],
         "clips": True, "tokens": True, "frames": True, "video": True,
         "half": "torch.bfloat16", "checkpointing": True, "again": True, "plain": True,
+        "large": True, "resized": True,
         "config": 24, "ours": [],
     }  # fmt: skip
     before, after = (

@@ -281,7 +281,13 @@ def test_absent_files_are_named(folder: Path):
         EchoFM.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"architecture": {"widht": 3}}', "{}"])
+IMPOSSIBLE = [
+    json.dumps({"architecture": sizes, "preprocessing": {"window_seconds": 0}})
+    for sizes in ({"patch": 0}, {"heads": 5}, {"frames": 30}, {"size": -224}, {"width": "large"})
+]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"architecture": {"widht": 3}}', "{}", *IMPOSSIBLE])
 def test_a_config_of_something_else_is_refused(folder: Path, text: str):
     (folder / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json: not a config of EchoFM"):

@@ -11,6 +11,7 @@ SPDX-License-Identifier: Apache-2.0
 
 import dataclasses
 from pathlib import Path
+from typing import TypedDict
 
 from torch import Tensor, nn
 from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel
@@ -69,6 +70,14 @@ class EchoFMModel(PreTrainedModel):
             refuse_changed(file)
         return super().from_pretrained(folder, *args, **kwargs)
 
+    def resize(self, frames: int | None = None, size: int | None = None) -> "EchoFMModel":
+        """As `EchoFM.resize`; the config follows, so that what is saved loads again."""
+        c = self.echofm.resize(frames, size).config
+        shape = {"frames": c.frames, "size": c.size}
+        self.config.architecture |= {**shape, "pred_frames": c.pred_frames}
+        self.config.preprocessing |= shape
+        return self
+
     def _init_weights(self, module: nn.Module) -> None:
         """EchoFM initialises itself; a folder holds every parameter."""
 
@@ -78,10 +87,19 @@ class EchoFMModel(PreTrainedModel):
         return EchoFMOutput(last_hidden_state=tokens, pooler_output=video, frame_embeds=frames)
 
 
+class ClipKwargs(TypedDict, total=False):
+    """What `from_pretrained` of a processor may be given, for a model that was resized."""
+
+    frames: int
+    size: int
+    window_seconds: float
+
+
 class EchoFMVideoProcessor(ImageProcessingMixin):
     """Frames as decoded to clips, by the same code as `EchoFM.preprocess`."""
 
     model_input_names = ("pixel_values_videos",)
+    valid_kwargs = ClipKwargs
 
     def __init__(self, frames: int = 32, size: int = 224, window_seconds: float = 0.0, **rest):
         super().__init__(**rest)

@@ -145,6 +145,14 @@ class EchoFM(nn.Module):
     def __init__(self, config: EchoFMConfig):
         super().__init__()
         c = self.config = config
+        pairs = (
+            (c.frames, c.tubelet),
+            (c.size, c.patch),
+            (c.width, c.heads),
+            (c.decoder_width, c.decoder_heads),
+        )
+        if any(part < 1 or whole < part or whole % part for whole, part in pairs):
+            raise ValueError(f"sizes that do not divide each other: {c}")
         self.gradient_checkpointing = False  # True: the backward pass recomputes every block
         self.cls_token = nn.Parameter(torch.zeros(1, 1, c.width))
         self.decoder_cls_token = nn.Parameter(torch.zeros(1, 1, c.decoder_width))
@@ -209,6 +217,8 @@ class EchoFM(nn.Module):
             fields = json.loads(config_file.read_text())
             window = fields["preprocessing"]["window_seconds"]
             config = EchoFMConfig(**fields["architecture"], window_seconds=window)
+            with torch.device("meta"):  # no memory, no initialisation: the file has every value
+                model = cls(config)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{config_file}: not a config of EchoFM ({error})") from error
         refuse_changed(weights_file)
@@ -220,8 +230,6 @@ class EchoFM(nn.Module):
             raise ValueError(
                 f"{weights_file}: truncated or damaged ({error}); copy it again"
             ) from error
-        with torch.device("meta"):  # no memory, no initialisation: every value comes from the file
-            model = cls(config)
         try:
             model.load_state_dict(state, assign=True)
         except RuntimeError as error:
