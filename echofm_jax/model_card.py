@@ -41,8 +41,8 @@ What is outside the ultrasound sector must be black and text removed, as in trai
 interpolated), `dtype=torch.bfloat16` computes in half precision, `model.gradient_checkpointing =
 True` saves memory in fine-tuning, and `torch.compile(model)` finds no graph break.
 
-With transformers (`trust_remote_code=True` runs `hf_echofm.py` and `modeling_echofm.py`, so read
-them):
+With transformers (`trust_remote_code=True` runs `hf_echofm.py` and `modeling_echofm.py`: read them;
+`AutoVideoProcessor` gives the same, but wants torchvision):
 
 ```python
 from transformers import AutoImageProcessor, AutoModel
@@ -88,19 +88,20 @@ Code: Apache-2.0. The weights follow the terms of the data that they were traine
 trained them says here who may use them, and for what.
 """
 PROGRAMS = """\
-Programs that need no code of this folder, for batches of any length: {names}. Inputs: `clips`,
-float32 [B, 3, {frames}, {size}, {size}] in [0, 1], grey in all three channels. `encoder` gives
-`tokens` and `video`{projector}.{decoder}
+Programs, for batches of any length, that need no code of this folder:
+{names}.
+Their input `clips` is float32 [B, 3, {frames}, {size}, {size}] in [0, 1], grey in three equal
+channels. `encoder` gives {encodes}.{decoder}
 
-- ONNX: `onnxruntime.InferenceSession("encoder.onnx")`; keep `.onnx.data` beside it.
+- ONNX: `onnxruntime.InferenceSession("encoder.onnx")`; keep `.onnx.data` beside it. Nothing but
+  `sha256sum` tells whether it was changed.
 - PyTorch: `load_program("encoder.pt2")` of `modeling_echofm`, which checks the digest first,
   because PyTorch unpickles parts of such files.
 
 """
-DECODER = (
-    " `reconstruction` also takes `visible`, int64 [B, n], the ascending indices of the tokens "
-    "that it may see, and gives `pixels` [B, {tokens}, {pixels}] of all tokens."
-)
+DECODER = """
+`reconstruction` also takes `visible`, int64 [B, n], the ascending indices of the tokens that it may
+see, and gives `pixels` [B, {tokens}, {pixels}] of all tokens."""
 SIMULATED = """\
 - It was trained on simulated clips: it shows how the software works and knows no patient.
 """
@@ -173,7 +174,7 @@ def programs(architecture: Mapping, also: Mapping[str, Mapping]) -> str:
         names=", ".join(f"`{name}`" for name in names),
         frames=architecture["frames"],
         size=architecture["size"],
-        projector=", and `frames`" if projects else "",
+        encodes="`tokens`, `video` and `frames`" if projects else "`tokens` and `video`",
         decoder=DECODER.format(tokens=tokens, pixels=pixels) if decodes else "",
     )
 

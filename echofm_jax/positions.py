@@ -2,8 +2,8 @@
 
 Space and time are embedded separately, so each is interpolated alone: the grid bicubically, the
 steps linearly, by the formulas of PyTorch's `interpolate` (align_corners=False, antialias=False),
-which `pytorch/modeling_echofm.py` calls. The window keeps its length: 16 frames of a model of 32
-span the same seconds. numpy only.
+which `pytorch/modeling_echofm.py` calls. Clips are to span the window of training, in more or fewer
+frames. numpy only.
 """
 
 import dataclasses

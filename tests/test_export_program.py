@@ -45,7 +45,7 @@ def test_every_program_was_compared_with_jax(exported):
         assert max(by_clip["synthetic"].values()) < 1e-5, name
     card = (folder / "README.md").read_text()
     assert "| encoder.onnx | synthetic | frames |" in card and "{" not in card
-    assert "and `frames`" in card and "gives `pixels` [B, 64, 192]" in card
+    assert "`video` and `frames`" in card and "gives `pixels` [B, 64, 192]" in card
     digests = json.loads((folder / "config.json").read_text())["sha256"]
     weights = {"model.safetensors", "echofm.pth"}
     assert digests.keys() == {*PROGRAMS, *weights, "encoder.onnx.data", "reconstruction.onnx.data"}

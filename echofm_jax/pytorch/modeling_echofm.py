@@ -240,9 +240,10 @@ class EchoFM(nn.Module):
     def resize(self, frames: int | None = None, size: int | None = None) -> "EchoFM":
         """Make it take clips of other `frames` and `size`; returns itself.
 
-        The position embeddings of space are interpolated bicubically, those of time linearly: a
-        clip still spans the window that the model was trained on, in more or fewer frames. Raises
-        ValueError when the tubelets do not fit.
+        The position embeddings of space are interpolated bicubically, those of time linearly: the
+        clip is to span the window of training, in more or fewer frames. `preprocess` sees to that,
+        but where `window_seconds` is 0 it takes consecutive frames, as many as `frames` says.
+        Raises ValueError when the tubelets do not fit.
         """
         c = self.config
         frames = c.frames if frames is None else frames
