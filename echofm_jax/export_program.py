@@ -4,8 +4,11 @@
 any length. Each holds the parameters of its own parts alone, in float32.
 """
 
+import contextlib
+import io
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +116,15 @@ def require_onnx() -> None:
         ) from None
 
 
+@contextlib.contextmanager
+def one_line_if_it_cannot_be_written(file: Path) -> Iterator[None]:
+    """Raises InputError for a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{file.name}: cannot be written; free some space") from error
+
+
 def _example(program: Encoder) -> tuple[dict[str, Tensor], dict[str, dict[int, str]]]:
     """Inputs to trace with, and which of their axes may have any length."""
     c = program.model.config
@@ -141,7 +153,10 @@ def _write_pt2(program: Encoder, file: Path) -> None:
     for node in exported.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine
     exported.example_inputs = None  # they would be stored, pickled
-    torch.export.save(exported, file)
+    content = io.BytesIO()  # PyTorch ends the process when it cannot write to a file
+    torch.export.save(exported, content)
+    with one_line_if_it_cannot_be_written(file):
+        file.write_bytes(content.getbuffer())
 
 
 def _write_onnx(program: Encoder, file: Path) -> None:
@@ -161,4 +176,5 @@ def _write_onnx(program: Encoder, file: Path) -> None:
         )
     for node in exported.model.graph.all_nodes():
         node.metadata_props.clear()  # paths of this machine
-    exported.save(file, external_data=True)
+    with one_line_if_it_cannot_be_written(file):
+        exported.save(file, external_data=True)

@@ -152,3 +152,25 @@ def test_without_onnx_the_extra_is_named(workdir: Path, tmp_path: Path):
     assert result.returncode == 2 and result.stderr.count("\n") == 1
     assert "pip install 'echofm_jax[onnx]'" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line(exported, tmp_path: Path):
+    """A limit on the size of files stands for the disk."""
+    code = f"""
+import resource, signal, pathlib
+from echofm_jax.errors import InputError
+from echofm_jax.export_program import write_programs
+from shutil import copytree
+folder = pathlib.Path(copytree({str(exported[0])!r}, {str(tmp_path / "copy")!r}))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
+for name in ("pt2", "onnx"):
+    try:
+        write_programs(folder, (name,), projector=False, decoder=False)
+    except InputError as error:
+        print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.splitlines() == [
+        f"encoder.{name}: cannot be written; free some space" for name in ("pt2", "onnx")
+    ], result.stderr
