@@ -9,7 +9,7 @@ from echofm_jax.architecture import Architecture
 from echofm_jax.errors import InputError
 from echofm_jax.export_program import run_program
 from echofm_jax.pytorch import EchoFM
-from echofm_jax.torch_parity import jax_outputs, relative, torch_outputs
+from echofm_jax.torch_parity import differences, jax_outputs, relative
 
 # Relative difference above which a half-precision copy is refused, computed with in its dtype.
 HALF = {"bfloat16": 0.1, "float16": 0.02}
@@ -33,10 +33,7 @@ def check(
     model = EchoFM.from_pretrained(folder).eval()
 
     def of_model(model: EchoFM) -> dict:
-        return {
-            name: relative(torch_outputs(model, clip, truth[name]["visible"]), truth[name])
-            for name, clip in clips.items()
-        }
+        return {name: differences(truth[name], model, clip) for name, clip in clips.items()}
 
     found, also = of_model(model), {}
     refuse_beyond(tolerance, "PyTorch", found)

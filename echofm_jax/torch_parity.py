@@ -20,21 +20,24 @@ MASK_RATIO = 0.75
 log = logging.getLogger(__name__)
 
 
-def differences(
-    params: dict, arch: Architecture, torch_model: EchoFM, clip: np.ndarray
-) -> dict[str, float]:
+def differences(ours: dict[str, np.ndarray], model: EchoFM, clip: np.ndarray) -> dict[str, float]:
     """Relative difference ‖PyTorch − JAX‖ / ‖JAX‖ of every output, on the CPU.
 
     Args:
-      params: JAX parameters, computed with in float32; `arch` their architecture.
-      torch_model: the same weights, of any dtype.
+      ours: `jax_outputs` of the clip.
+      model: the same weights in PyTorch, of any dtype.
       clip: [1, T, H, W] or [1, T, H, W, 3] uint8.
 
     Returns:
       `tokens`, `frames` and `video` of the whole clip, `pixels` predicted from a masked one.
     """
-    ours = jax_outputs(params, arch, clip)
-    return relative(torch_outputs(torch_model, clip, ours["visible"]), ours)
+    mask = np.ones((1, model.config.steps * model.config.positions), bool)
+    mask[0, ours["visible"][0]] = False
+    with torch.inference_mode():
+        clips = model.preprocess(clip)
+        outputs = model.encode(clips)._asdict()
+        outputs["pixels"] = model.reconstruct(clips, torch.from_numpy(mask)).pred
+    return relative({name: x.float().numpy() for name, x in outputs.items()}, ours)
 
 
 def relative(theirs: dict[str, np.ndarray], ours: dict[str, np.ndarray]) -> dict[str, float]:
@@ -46,23 +49,12 @@ def relative(theirs: dict[str, np.ndarray], ours: dict[str, np.ndarray]) -> dict
 
 
 def jax_outputs(params: dict, arch: Architecture, clip: np.ndarray) -> dict[str, np.ndarray]:
-    """What JAX makes of a clip, and `visible`, the tokens that it saw for `pixels`."""
+    """What JAX makes of a clip in float32, and `visible`, the tokens that it saw for `pixels`."""
     noise = np.random.default_rng(0).random((1, arch.positions), np.float32)
     exact = dataclasses.replace(arch, dtype="float32", remat="none")
     cpu = jax.local_devices(backend="cpu")[0]
     with jax.default_device(cpu), jax.default_matmul_precision("highest"):
         return jax.device_get(_run_jax(params, clip, noise, exact))
-
-
-def torch_outputs(model: EchoFM, clip: np.ndarray, visible: np.ndarray) -> dict[str, np.ndarray]:
-    """What PyTorch makes of it, in float32."""
-    mask = np.ones((1, model.config.steps * model.config.positions), bool)
-    mask[0, visible[0]] = False
-    with torch.inference_mode():
-        clips = model.preprocess(clip)
-        outputs = model.encode(clips)._asdict()
-        outputs["pixels"] = model.reconstruct(clips, torch.from_numpy(mask)).pred
-    return {name: value.float().numpy() for name, value in outputs.items()}
 
 
 def synthetic_clip(arch: Architecture) -> np.ndarray:

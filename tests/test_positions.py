@@ -15,7 +15,7 @@ from echofm_jax.errors import InputError
 from echofm_jax.positions import cubic_matrix, linear_matrix, resized
 from echofm_jax.pytorch import EchoFM
 from echofm_jax.torch_checkpoint import read_official
-from echofm_jax.torch_parity import differences, synthetic_clip
+from echofm_jax.torch_parity import differences, jax_outputs, synthetic_clip
 from echofm_jax.torch_weights import to_torch
 
 
@@ -44,7 +44,8 @@ def test_both_frameworks_interpolate_alike(folder: Path, frames: int, size: int)
     state = model.state_dict()
     for key, value in to_torch(params, arch).items():
         np.testing.assert_allclose(value, state[key], rtol=0, atol=1e-6, err_msg=key)
-    found = differences(params, arch, model, synthetic_clip(arch))
+    clip = synthetic_clip(arch)
+    found = differences(jax_outputs(params, arch, clip), model, clip)
     assert max(found.values()) < 1e-5, found
 
 

@@ -2,9 +2,10 @@
 
     processor = AutoImageProcessor.from_pretrained("FOLDER", trust_remote_code=True)
     model = AutoModel.from_pretrained("FOLDER", trust_remote_code=True).eval()
-    output = model(**processor(frames, fps=50))            # frames: uint8 [T, H, W]
-    output.last_hidden_state, output.frame_embeds, output.pooler_output  # [B, t*L, D], [B, t, D],
-                                                                         # [B, D]
+    output = model(**processor(frames, fps=50))  # frames: uint8 [T, H, W]
+    output.last_hidden_state, output.frame_embeds  # [B, t*L, D], [B, t, D]
+
+AutoVideoProcessor gives the same processor, where torchvision is installed.
 
 SPDX-License-Identifier: Apache-2.0
 """
