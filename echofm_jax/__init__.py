@@ -11,15 +11,18 @@ if typing.TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(path: str) -> "EncoderOnly":
+def load(path: str, frames: int | None = None, size: int | None = None) -> "EncoderOnly":
     """A workdir, an exported folder or an official `.pth` → a model with `encode(clips)`.
 
         model = echofm_jax.load("runs/smoke")
         tokens, frames, video = model.encode(clips)  # [B, t·L, D], [B, t, D], [B, D]
 
+    `frames` and `size` make it take other clips than it was trained on: position embeddings are
+    interpolated, as `EchoFM.from_pretrained` does in PyTorch.
+
     Raises:
-      InputError: nothing loadable at `path`; one line says what is wrong with it.
+      InputError: nothing loadable at `path`, or not for such clips; one line says what is wrong.
     """
     from echofm_jax.encode import load
 
-    return load(path)
+    return load(path, frames, size)

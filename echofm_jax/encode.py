@@ -13,6 +13,7 @@ from echofm_jax.architecture import Architecture
 from echofm_jax.checkpoint import load_params
 from echofm_jax.errors import InputError
 from echofm_jax.model import bind
+from echofm_jax.positions import resized
 from echofm_jax.torch_checkpoint import read_official
 
 
@@ -35,7 +36,7 @@ class EncoderOnly:
         """Clips [B, T, H, W] or [B, T, H, W, 3], uint8 or floats in [0, 1] → features.
 
         Raises:
-          InputError: the clips are not of the frames and size that the model was trained on.
+          InputError: the clips are not of the frames and size that the model was loaded for.
         """
         wanted = (self.arch.frames, self.arch.size, self.arch.size)
         if clips.ndim not in (4, 5) or clips.shape[1:4] != wanted:
@@ -56,13 +57,16 @@ def encode(params: dict, clips: jax.Array, *, arch: Architecture) -> Features:
     return Features(tokens, frames, tokens.mean(1))
 
 
-def load(path: str | Path) -> EncoderOnly:
+def load(path: str | Path, frames: int | None = None, size: int | None = None) -> EncoderOnly:
     """See `echofm_jax.load`."""
     path = Path(path)
     if (path / "checkpoints").is_dir():
         params, _ = load_params(path)
-        return EncoderOnly(params, configs.anywhere(configs.load(path)))
-    if not path.exists():
+        arch = configs.anywhere(configs.load(path))
+    elif path.exists():
+        params, arch, _ = read_official(path)
+    else:
         raise InputError(f"{path} does not exist: give a workdir, an exported folder or a .pth")
-    params, arch, _ = read_official(path)
+    if frames is not None or size is not None:
+        params, arch = resized(params, arch, frames, size)
     return EncoderOnly(params, arch)

@@ -6,7 +6,6 @@ The workdir holds a config and a checkpoint of step 0, with a fresh optimizer.
 
 import argparse
 import dataclasses
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -16,7 +15,13 @@ from echofm_jax import cli
 from echofm_jax.atomic import new_folder
 from echofm_jax.buckets import local_path
 from echofm_jax.errors import InputError
-from echofm_jax.torch_checkpoint import TorchCheckpoint, convert, read_checkpoint, read_official
+from echofm_jax.torch_checkpoint import (
+    TorchCheckpoint,
+    convert,
+    read_checkpoint,
+    read_official,
+    sha256,
+)
 from echofm_jax.torch_weights import to_objective
 
 if TYPE_CHECKING:
@@ -75,17 +80,12 @@ def import_weights(
             config = configs.parse([], config_spec)
             refuse_other_architecture(config, arch, config_spec, weights)
         configs.save(config, building)
-        origin = {"sha256": sha256(weights), "missing": missing}
+        # Tells which weights they were, without their name.
+        file = weights / "model.safetensors" if weights.is_dir() else weights
+        origin = {"sha256": sha256(file), "missing": missing}
         (building / ORIGIN).write_text(json.dumps(origin, indent=2) + "\n")
         save_step_0(params, config, building)
     return arch, missing
-
-
-def sha256(weights: Path) -> str:
-    """Tells which weights they were, without their name."""
-    file = weights / "model.safetensors" if weights.is_dir() else weights
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def config_of(checkpoint: TorchCheckpoint, arch: "Architecture") -> "ConfigDict":

@@ -37,8 +37,23 @@ What is outside the ultrasound sector must be black and text removed, as in trai
 | `features.frames` | [B, {steps}, {width}] | an embedding a time step: cardiac phase |
 | `features.video` | [B, {width}] | mean of the tokens, for clip-level heads |
 
-`echofm.pth` holds the same weights for the public EchoFM code: state dict `model`, constructor
-arguments `model_args`; its `norm_layer` must be a LayerNorm of eps 1e-6.
+`EchoFM.from_pretrained(".", frames=16, size=112)` takes other clips (position embeddings are
+interpolated), `dtype=torch.bfloat16` computes in half precision, `model.gradient_checkpointing =
+True` saves memory in fine-tuning, and `torch.compile(model)` finds no graph break.
+
+With transformers (`trust_remote_code=True` runs `hf_echofm.py` and `modeling_echofm.py`: read them;
+`AutoVideoProcessor` gives the same, but wants torchvision):
+
+```python
+from transformers import AutoImageProcessor, AutoModel
+processor = AutoImageProcessor.from_pretrained(".", trust_remote_code=True)
+model = AutoModel.from_pretrained(".", trust_remote_code=True).eval()
+output = model(**processor(frames, fps=fps))
+```
+
+{programs}`echofm.pth` holds the same weights for the public EchoFM code: state dict `model`,
+constructor arguments `model_args`; its `norm_layer` must be a LayerNorm of eps 1e-6.
+`config.json` holds the SHA-256 of every weight file: a truncated or changed one is refused.
 
 ## Model
 
@@ -52,7 +67,7 @@ arguments `model_args`; its `norm_layer` must be a LayerNorm of eps 1e-6.
 
 {measured}
 
-The export was verified by running the same clip through JAX and this PyTorch code; the relative
+The export was verified by running the same clip through JAX and every file here; the relative
 differences were:
 
 {differences}
@@ -72,13 +87,31 @@ heads, and for retrieval. It is not a medical device, and no output may guide th
 Code: Apache-2.0. The weights follow the terms of the data that they were trained on: whoever
 trained them says here who may use them, and for what.
 """
+PROGRAMS = """\
+Programs, for batches of any length, that need no code of this folder:
+{names}.
+Their input `clips` is float32 [B, 3, {frames}, {size}, {size}] in [0, 1], grey in three equal
+channels. `encoder` gives {encodes}.{decoder}
+
+- ONNX: `onnxruntime.InferenceSession("encoder.onnx")`; keep `.onnx.data` beside it. Nothing but
+  `sha256sum` tells whether it was changed.
+- PyTorch: `load_program("encoder.pt2")` of `modeling_echofm`, which checks the digest first,
+  because PyTorch unpickles parts of such files.
+
+"""
+DECODER = """
+`reconstruction` also takes `visible`, int64 [B, n], the ascending indices of the tokens that it may
+see, and gives `pixels` [B, {tokens}, {pixels}] of all tokens."""
 SIMULATED = """\
 - It was trained on simulated clips: it shows how the software works and knows no patient.
 """
 
 
 def model_card(
-    config: Mapping, evaluation: Mapping, differences: Mapping[str, Mapping[str, float]]
+    config: Mapping,
+    evaluation: Mapping,
+    differences: Mapping[str, Mapping[str, float]],
+    also: Mapping[str, Mapping[str, Mapping[str, float]]],
 ) -> str:
     """The card's text.
 
@@ -86,6 +119,7 @@ def model_card(
       config: what the folder's `config.json` holds.
       evaluation: the workdir's `evaluation.json`; empty if this step was not evaluated.
       differences: clip -> output -> relative difference between JAX and PyTorch.
+      also: the same by file, of programs and half-precision copies.
     """
     architecture, provenance = config["architecture"], config["provenance"]
     seconds = config["preprocessing"]["window_seconds"]
@@ -113,14 +147,35 @@ def model_card(
         training=table(("", "value"), (training | optimizer | objective).items()),
         measured=measured(evaluation),
         simulated=SIMULATED if provenance["data"] == "simulated clips" else "",
+        programs=programs(architecture, also),
         differences=table(
-            ("clip", "output", "difference"),
+            ("file", "clip", "output", "difference"),
             (
-                (clip.replace("_", "-"), output, f"{value:.1e}")
-                for clip, by_output in differences.items()
+                (file, clip.replace("_", "-"), output, f"{value:.1e}")
+                for file, by_clip in {"model.safetensors": differences, **also}.items()
+                for clip, by_output in by_clip.items()
                 for output, value in by_output.items()
             ),
         ),
+    )
+
+
+def programs(architecture: Mapping, also: Mapping[str, Mapping]) -> str:
+    """How to run the programs of a folder; nothing where there are none."""
+    names = [name for name in also if name.endswith((".pt2", ".onnx"))]
+    if not names:
+        return ""
+    steps = architecture["frames"] // architecture["tubelet"]
+    tokens = steps * (architecture["size"] // architecture["patch"]) ** 2
+    pixels = architecture["pred_frames"] // steps * architecture["patch"] ** 2 * 3
+    decodes = any(name.startswith("reconstruction") for name in names)
+    projects = any("frames" in by_output for name in names for by_output in also[name].values())
+    return PROGRAMS.format(
+        names=", ".join(f"`{name}`" for name in names),
+        frames=architecture["frames"],
+        size=architecture["size"],
+        encodes="`tokens`, `video` and `frames`" if projects else "`tokens` and `video`",
+        decoder=DECODER.format(tokens=tokens, pixels=pixels) if decodes else "",
     )
 
 

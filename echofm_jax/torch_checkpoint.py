@@ -4,6 +4,7 @@ A `.pth` of the public code or of `echofm export`, an exported folder, or a bare
 """
 
 import argparse
+import hashlib
 import json
 import math
 import re
@@ -78,6 +79,7 @@ def read_checkpoint(path: str | Path) -> TorchCheckpoint:
         path = path / "model.safetensors"
         if not path.is_file():
             raise InputError(f"{path.parent}: no model.safetensors in it; give an exported folder")
+    _refuse_changed(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     saved = _read_pickle(path)
@@ -171,7 +173,8 @@ def _read_safetensors(path: Path) -> TorchCheckpoint:
     from safetensors.numpy import load_file
 
     try:
-        state = load_file(path)
+        # transformers saves our model under the name of the one that wraps it: hf_echofm.py.
+        state = {key.removeprefix("echofm."): value for key, value in load_file(path).items()}
     except (safetensors.SafetensorError, OSError) as error:
         raise InputError(f"{path}: truncated or damaged ({error}); copy it again") from None
     config = path.with_name("config.json")
@@ -184,3 +187,23 @@ def _read_safetensors(path: Path) -> TorchCheckpoint:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{config}: not a config of EchoFM ({error})") from None
     return TorchCheckpoint(state, arguments, window_seconds)
+
+
+def _refuse_changed(path: Path) -> None:
+    """A file of an exported folder must be the one that its config knows."""
+    config = path.with_name("config.json")
+    try:
+        expected = json.loads(config.read_text())["sha256"][path.name]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # not of an export, or of an older one
+    if expected != sha256(path):
+        raise InputError(
+            f"{path}: truncated, damaged or changed since its export (its SHA-256 is not that in "
+            "config.json); copy the folder again"
+        )
+
+
+def sha256(file: Path) -> str:
+    """The digest of a file."""
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

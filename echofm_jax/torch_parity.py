@@ -20,29 +20,41 @@ MASK_RATIO = 0.75
 log = logging.getLogger(__name__)
 
 
-def differences(
-    params: dict, arch: Architecture, torch_model: EchoFM, clip: np.ndarray
-) -> dict[str, float]:
-    """Relative difference ‖PyTorch − JAX‖ / ‖JAX‖ of every output, in float32 on the CPU.
+def differences(ours: dict[str, np.ndarray], model: EchoFM, clip: np.ndarray) -> dict[str, float]:
+    """Relative difference ‖PyTorch − JAX‖ / ‖JAX‖ of every output, on the CPU.
 
     Args:
-      params: JAX parameters; `arch` their architecture.
-      torch_model: the same weights.
+      ours: `jax_outputs` of the clip.
+      model: the same weights in PyTorch, of any dtype.
       clip: [1, T, H, W] or [1, T, H, W, 3] uint8.
 
     Returns:
       `tokens`, `frames` and `video` of the whole clip, `pixels` predicted from a masked one.
     """
-    noise = np.random.default_rng(0).random((1, arch.positions), np.float32)
-    exact = dataclasses.replace(arch, dtype="float32", remat="none")
-    cpu = jax.local_devices(backend="cpu")[0]
-    with jax.default_device(cpu), jax.default_matmul_precision("highest"):
-        ours = jax.device_get(_run_jax(params, clip, noise, exact))
-    theirs = _run_torch(torch_model, clip, ours.pop("visible"))
+    mask = np.ones((1, model.config.steps * model.config.positions), bool)
+    mask[0, ours["visible"][0]] = False
+    with torch.inference_mode():
+        clips = model.preprocess(clip)
+        outputs = model.encode(clips)._asdict()
+        outputs["pixels"] = model.reconstruct(clips, torch.from_numpy(mask)).pred
+    return relative({name: x.float().numpy() for name, x in outputs.items()}, ours)
+
+
+def relative(theirs: dict[str, np.ndarray], ours: dict[str, np.ndarray]) -> dict[str, float]:
+    """‖theirs − ours‖ / ‖ours‖ of each output of theirs."""
     return {
         name: float(np.linalg.norm(theirs[name] - ours[name]) / np.linalg.norm(ours[name]))
         for name in theirs
     }
+
+
+def jax_outputs(params: dict, arch: Architecture, clip: np.ndarray) -> dict[str, np.ndarray]:
+    """What JAX makes of a clip in float32, and `visible`, the tokens that it saw for `pixels`."""
+    noise = np.random.default_rng(0).random((1, arch.positions), np.float32)
+    exact = dataclasses.replace(arch, dtype="float32", remat="none")
+    cpu = jax.local_devices(backend="cpu")[0]
+    with jax.default_device(cpu), jax.default_matmul_precision("highest"):
+        return jax.device_get(_run_jax(params, clip, noise, exact))
 
 
 def synthetic_clip(arch: Architecture) -> np.ndarray:
@@ -86,13 +98,3 @@ def _run_jax(params: dict, clip: jax.Array, noise: jax.Array, arch: Architecture
         "visible": visible,
         "pixels": pixels.reshape(*pixels.shape[:2], -1),  # [1, t·L, u'·p·p·3]
     }
-
-
-def _run_torch(model: EchoFM, clip: np.ndarray, visible: np.ndarray) -> dict[str, np.ndarray]:
-    mask = np.ones((1, model.config.steps * model.config.positions), bool)
-    mask[0, visible[0]] = False
-    with torch.inference_mode():
-        clips = model.preprocess(clip)
-        outputs = model.encode(clips)._asdict()
-        outputs["pixels"] = model.reconstruct(clips, torch.from_numpy(mask)).pred
-    return {name: value.numpy() for name, value in outputs.items()}

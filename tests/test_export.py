@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -16,12 +17,13 @@ from safetensors.torch import load_file
 from data_pipelines import records, shards
 from echofm_jax import cli, config, export
 from echofm_jax.architecture import Architecture
+from echofm_jax.checkpoint import load_params
 from echofm_jax.errors import InputError
 from echofm_jax.import_weights import import_weights
 from echofm_jax.objective import Objective
 from echofm_jax.pytorch import EchoFM
 from echofm_jax.torch_checkpoint import read_official
-from echofm_jax.torch_parity import differences, synthetic_clip
+from echofm_jax.torch_parity import differences, jax_outputs, synthetic_clip
 from echofm_jax.torch_weights import to_arguments, to_torch, torch_shapes
 
 TINY = Architecture(
@@ -72,7 +74,15 @@ def exported(tmp_path_factory, workdir: Path) -> Path:
 
 
 def test_every_file_is_there_and_readable(exported: Path):
-    names = ["README.md", "config.json", "echofm.pth", "model.safetensors", "modeling_echofm.py"]
+    names = [
+        "README.md",
+        "config.json",
+        "echofm.pth",
+        "hf_echofm.py",
+        "model.safetensors",
+        "modeling_echofm.py",
+        "preprocessor_config.json",
+    ]
     assert sorted(file.name for file in exported.iterdir()) == names
     assert len({file.stat().st_mode for file in exported.iterdir()}) == 1
     assert [path.name for path in exported.parent.iterdir()] == [exported.name]
@@ -144,13 +154,27 @@ def test_import_takes_the_exported_folder_back(exported: Path, workdir: Path, tm
     for key, value in to_torch(params, arch).items():
         np.testing.assert_array_equal(value, expected[key].numpy())
     import_weights(exported, tmp_path / "again")
+    before, after = (load_params(folder)[0] for folder in (workdir, tmp_path / "again"))
+    jax.tree.map(np.testing.assert_array_equal, after, before)
     assert config.load(tmp_path / "again").data.window_seconds == 2.0
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "echofm.pth"])
+@pytest.mark.parametrize("harm", [lambda x: x[:-9], lambda x: x[:-900] + b"\1" + x[-899:]])
+def test_a_truncated_or_changed_file_is_refused(exported: Path, tmp_path: Path, name, harm):
+    shutil.copytree(exported, tmp_path / "copy")
+    file = tmp_path / "copy" / name
+    assert read_official(file)[1] == TINY
+    file.write_bytes(harm(file.read_bytes()))
+    with pytest.raises(InputError, match=f"{name}: truncated, damaged or changed since its export"):
+        read_official(file)
 
 
 def test_differences_see_one_changed_weight(exported: Path):
     """Each output is compared for real: nudging what only it depends on shows."""
     params, arch, _ = read_official(exported)
     clip = synthetic_clip(arch)
+    ours = jax_outputs(params, arch, clip)
     for key, output in (
         ("norm.bias", "tokens"),
         ("prj_norm.bias", "frames"),
@@ -159,14 +183,15 @@ def test_differences_see_one_changed_weight(exported: Path):
         model = EchoFM.from_pretrained(exported).eval()
         with torch.no_grad():
             model.get_parameter(key)[0] += 0.05
-        assert differences(params, arch, model, clip)[output] > export.TOLERANCE, output
+        assert differences(ours, model, clip)[output] > export.TOLERANCE, output
 
 
 def test_colour_clips_are_compared_too(exported: Path):
     params, arch, _ = read_official(exported)
     shape = (1, arch.frames, arch.size, arch.size, 3)
     clip = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    found = differences(params, arch, EchoFM.from_pretrained(exported).eval(), clip)
+    ours = jax_outputs(params, arch, clip)
+    found = differences(ours, EchoFM.from_pretrained(exported).eval(), clip)
     assert max(found.values()) < 1e-5
 
 
@@ -193,6 +218,33 @@ def test_a_held_out_clip_is_compared_too(workdir: Path, tmp_path: Path):
     assert found["held_out"]["tokens"] != found["synthetic"]["tokens"]
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| held-out | tokens |" in card and "trained on simulated clips" in card
+
+
+def test_half_precision_copies_are_compared_and_read_back(workdir: Path, tmp_path: Path):
+    extras = export.Extras(dtypes=("bfloat16", "float16"))
+    report = export.export(workdir, tmp_path / "out", extras=extras)
+    whole = load_file(tmp_path / "out" / "model.safetensors")
+    for dtype, least, most in (("bfloat16", 1e-3, 1e-2), ("float16", 1e-4, 2e-3)):
+        name = f"model.{dtype}.safetensors"
+        found = report["also_checked"][name]["synthetic"]
+        assert found.keys() == {"tokens", "frames", "video", "pixels"}
+        assert all(least < value < most for value in found.values()), found
+        assert report["files"][name] < report["files"]["model.safetensors"] * 0.6
+        copy = load_file(tmp_path / "out" / name)
+        assert all(torch.equal(copy[key], x.to(getattr(torch, dtype))) for key, x in whole.items())
+        params, arch, _ = read_official(tmp_path / "out" / name)
+        read = to_torch(params, arch)["norm.bias"]
+        assert np.array_equal(read, copy["norm.bias"].float().numpy())
+    modes = {file.stat().st_mode for file in (tmp_path / "out").iterdir()}
+    assert len(modes) == 1
+
+
+def test_a_model_too_large_for_half_precision_is_refused(tmp_path: Path):
+    count = dict(torch_shapes(TINY))["decoder_pred.bias"][0]
+    workdir = make_workdir(tmp_path, **{"decoder_pred.bias": torch.full((count,), 1e6)})
+    with pytest.raises(InputError, match=r"--dtype float16: .*does not bear it"):
+        export.export(workdir, tmp_path / "out", extras=export.Extras(dtypes=("float16",)))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_disagreement_leaves_nothing(workdir: Path, tmp_path: Path, monkeypatch):

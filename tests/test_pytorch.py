@@ -1,6 +1,7 @@
 """The PyTorch model: equal to the goldens, strict about its files, free of JAX."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import subprocess
@@ -99,6 +100,74 @@ def test_reconstruction_can_be_trained():
     assert without == {"decoder_block", "decoder_prj_cls_token", "prj_norm"}
 
 
+def test_masks_that_leave_unequally_many_tokens_are_refused():
+    mask = torch.tensor([[True, False, False, False], [True, True, True, False]])
+    with pytest.raises(ValueError, match=r"\[12, 4\] tokens are visible"):
+        EchoFM(TINY).reconstruct(torch.rand(2, 3, 8, 32, 32), mask)
+
+
+def gradients(model: EchoFM, clips: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    visible = torch.arange(0, 16, 3).expand(2, -1)
+    latent = model.encode_tokens(clips, visible)
+    loss = model.decode(latent, visible).square().mean() + model(clips).frames.square().mean()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def test_gradient_checkpointing_saves_activations_and_changes_no_gradient():
+    """What autograd keeps for the backward pass is counted by its own hook."""
+    torch.manual_seed(0)
+    model, clips, kept = EchoFM(TINY), torch.rand(2, 3, 8, 32, 32), []
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        kept[-1] += x.numel() if 1 + TINY.steps * TINY.positions in x.shape else 0
+        return x
+
+    found = []
+    for model.gradient_checkpointing in (False, True):
+        kept.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            model.encode_tokens(clips)
+        found.append(gradients(model, clips))
+    assert kept[1] < kept[0] / 5
+    for name, gradient in found[0].items():
+        assert gradient.abs().max() > 0 or name.endswith("attn.k.bias"), name
+        torch.testing.assert_close(found[1][name], gradient)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiles_without_a_graph_break(checkpointing: bool):
+    """One graph, attention as one operation in each block, the same numbers."""
+    torch.manual_seed(0)
+    model, graphs = EchoFM(TINY), []
+    model.gradient_checkpointing = checkpointing
+    clips, visible = torch.rand(2, 3, 8, 32, 32), torch.arange(0, 16, 3).expand(2, -1)
+
+    def backend(graph: torch.fx.GraphModule, _: list) -> torch.nn.Module:
+        graphs.append(graph)
+        return graph.forward
+
+    def train(clips: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        return model.decode(model.encode_tokens(clips, visible), visible)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend=backend)(clips)
+    assert torch.equal(compiled.frames, model(clips).frames)
+    pixels = torch.compile(train, fullgraph=True, backend=backend)(clips, visible)
+    assert torch.equal(pixels, train(clips, visible))
+    calls = [
+        sum(
+            node.target is torch.nn.functional.scaled_dot_product_attention
+            for module in graph.modules()
+            if isinstance(module, torch.fx.GraphModule)
+            for node in module.graph.nodes
+        )
+        for graph in graphs
+    ]
+    assert calls == [TINY.depth + 1, TINY.depth + TINY.decoder_depth]
+
+
 def test_folder_gives_the_same_model_back(folder: Path):
     torch.manual_seed(0)
     expected, model = EchoFM(TINY), EchoFM.from_pretrained(folder)
@@ -173,13 +242,52 @@ def test_truncated_weights_are_named(folder: Path):
         EchoFM.from_pretrained(folder)
 
 
+def note_digest(folder: Path) -> None:
+    """As `echofm export` does: the config knows which weights are its own."""
+    config = json.loads((folder / "config.json").read_text())
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    config["sha256"] = {"model.safetensors": digest}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_one_changed_bit_of_the_weights_is_refused(folder: Path):
+    note_digest(folder)
+    assert EchoFM.from_pretrained(folder)
+    file = folder / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors: .*changed since its export"):
+        EchoFM.from_pretrained(folder)
+
+
+def test_half_precision_is_read_from_its_copy(folder: Path):
+    state = {key: x.bfloat16() for key, x in load_file(folder / "model.safetensors").items()}
+    model = EchoFM.from_pretrained(folder, dtype=torch.bfloat16)
+    clips = torch.rand(1, 3, 8, 32, 32)
+    features = model.encode(clips)
+    assert {x.dtype for x in features} == {torch.bfloat16}
+    state["norm.bias"] += 1
+    save_file(state, folder / "model.bfloat16.safetensors")
+    copy = EchoFM.from_pretrained(folder, dtype=torch.bfloat16, frames=4)
+    assert torch.equal(copy.norm.bias, model.norm.bias + 1)
+    assert copy.pos_embed_temporal.dtype == torch.bfloat16
+    assert EchoFM.from_pretrained(folder).norm.bias.dtype == torch.float32
+
+
 def test_absent_files_are_named(folder: Path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
         EchoFM.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"architecture": {"widht": 3}}', "{}"])
+IMPOSSIBLE = [
+    json.dumps({"architecture": sizes, "preprocessing": {"window_seconds": 0}})
+    for sizes in ({"patch": 0}, {"heads": 5}, {"frames": 30}, {"size": -224}, {"width": "large"})
+]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"architecture": {"widht": 3}}', "{}", *IMPOSSIBLE])
 def test_a_config_of_something_else_is_refused(folder: Path, text: str):
     (folder / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json: not a config of EchoFM"):

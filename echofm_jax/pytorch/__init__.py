@@ -1,5 +1,11 @@
 """Pure PyTorch: never imports JAX. `modeling_echofm.py` is also copied into exported folders."""
 
-from echofm_jax.pytorch.modeling_echofm import EchoFM, EchoFMConfig, Features, Reconstruction
+from echofm_jax.pytorch.modeling_echofm import (
+    EchoFM,
+    EchoFMConfig,
+    Features,
+    Reconstruction,
+    load_program,
+)
 
-__all__ = ["EchoFM", "EchoFMConfig", "Features", "Reconstruction"]
+__all__ = ["EchoFM", "EchoFMConfig", "Features", "Reconstruction", "load_program"]

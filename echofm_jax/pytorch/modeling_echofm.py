@@ -14,6 +14,7 @@ SPDX-License-Identifier: Apache-2.0
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 NORM_EPS = 1e-6
 
@@ -143,6 +145,15 @@ class EchoFM(nn.Module):
     def __init__(self, config: EchoFMConfig):
         super().__init__()
         c = self.config = config
+        pairs = (
+            (c.frames, c.tubelet),
+            (c.size, c.patch),
+            (c.width, c.heads),
+            (c.decoder_width, c.decoder_heads),
+        )
+        if any(part < 1 or whole < part or whole % part for whole, part in pairs):
+            raise ValueError(f"sizes that do not divide each other: {c}")
+        self.gradient_checkpointing = False  # True: the backward pass recomputes every block
         self.cls_token = nn.Parameter(torch.zeros(1, 1, c.width))
         self.decoder_cls_token = nn.Parameter(torch.zeros(1, 1, c.decoder_width))
         self.decoder_prj_cls_token = nn.Parameter(torch.zeros(1, 1, c.width))
@@ -176,14 +187,29 @@ class EchoFM(nn.Module):
             nn.init.trunc_normal_(token, std=0.02)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "EchoFM":
-        """Load an exported folder (`config.json` and `model.safetensors`), on the CPU, float32.
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        *,
+        frames: int | None = None,
+        size: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> "EchoFM":
+        """Load an exported folder (`config.json` and `model.safetensors`), on the CPU.
+
+        Args:
+          folder: what `echofm export` wrote; nothing in it is run, nothing unpickled.
+          frames, size: of other clips than the model was trained on, see `resize`.
+          dtype: float32, or bfloat16 or float16, then from the copy in it where there is one.
 
         Raises FileNotFoundError when a file is absent and ValueError, naming the file and the
-        parameters, when one is damaged or does not describe this architecture.
+        parameters, when one is damaged, was changed since the export or is another model's.
         """
         folder = Path(folder)
         config_file, weights_file = folder / "config.json", folder / "model.safetensors"
+        copy = folder / f"model.{str(dtype).removeprefix('torch.')}.safetensors"
+        if copy.is_file():
+            weights_file = copy
         for file in (config_file, weights_file):
             if not file.is_file():
                 raise FileNotFoundError(f"{file}: no such file; give the folder that holds it")
@@ -191,75 +217,66 @@ class EchoFM(nn.Module):
             fields = json.loads(config_file.read_text())
             window = fields["preprocessing"]["window_seconds"]
             config = EchoFMConfig(**fields["architecture"], window_seconds=window)
+            with torch.device("meta"):  # no memory, no initialisation: the file has every value
+                model = cls(config)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{config_file}: not a config of EchoFM ({error})") from error
+        refuse_changed(weights_file)
         try:
             state = load_file(weights_file)
+            # transformers saves them under the name of the model that wraps this one.
+            state = {key.removeprefix("echofm."): value for key, value in state.items()}
         except (SafetensorError, OSError) as error:
             raise ValueError(
                 f"{weights_file}: truncated or damaged ({error}); copy it again"
             ) from error
-        with torch.device("meta"):  # no memory, no initialisation: every value comes from the file
-            model = cls(config)
         try:
             model.load_state_dict(state, assign=True)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:600]
             raise ValueError(f"{weights_file}: not the weights of its config: {reason}") from error
-        return model
+        return model.to(dtype).resize(frames, size)
 
-    def preprocess(self, frames: Tensor, fps: float | None = None) -> Tensor:
-        """Frames as decoded to clips as the model takes them.
+    def resize(self, frames: int | None = None, size: int | None = None) -> "EchoFM":
+        """Make it take clips of other `frames` and `size`; returns itself.
 
-        Args:
-          frames: uint8 tensor or array, grey [T, H, W] or [B, T, H, W], or colour with a last
-            axis of 3. T is free: the central window of the length that the model was trained on
-            is taken. Another height or width is resized to `config.size`, black filling the square.
-          fps: frames per second. Not needed where `config.window_seconds` is 0 (the window is of
-            consecutive frames), or where `frames` are a window already (T is `config.frames`).
-
-        Returns:
-          float32 [B, 3, config.frames, size, size] in [0, 1]; grey is repeated to three channels.
+        The position embeddings of space are interpolated bicubically, those of time linearly: the
+        clip is to span the window of training, in more or fewer frames. `preprocess` sees to that,
+        but where `window_seconds` is 0 it takes consecutive frames, as many as `frames` says.
+        Raises ValueError when the tubelets do not fit.
         """
         c = self.config
-        if not isinstance(frames, Tensor):
-            frames = torch.tensor(frames)
-        if frames.dtype != torch.uint8:
-            raise ValueError(f"frames: {frames.dtype}; give uint8 pixels, 0 to 255")
-        if frames.shape[-1] != 3 or frames.ndim == 3:
-            frames = frames.unsqueeze(-1)  # [(B,) T, H, W, 1]
-        if frames.ndim == 4:
-            frames = frames.unsqueeze(0)  # [1, T, H, W, C]
-        if frames.ndim != 5 or 0 in frames.shape:
+        frames = c.frames if frames is None else frames
+        size = c.size if size is None else size
+        if min(frames, size) < 1 or frames % c.tubelet or size % c.patch:
             raise ValueError(
-                f"frames: shape {tuple(frames.shape)}; give [T, H, W] or [B, T, H, W], with a "
-                "last axis of 3 for colour"
+                f"clips of {frames} frames of {size}x{size} pixels: this model takes multiples of "
+                f"{c.tubelet} frames and {c.patch} pixels"
             )
-        x = frames[:, self._window(frames.shape[1], fps)]  # [B, config.frames, H, W, C]
-        x = x.to(self.cls_token.device, torch.float32).permute(0, 4, 1, 2, 3) / 255
-        if x.shape[-2:] != (c.size, c.size):
-            images = x.flatten(0, 2).unsqueeze(1)  # [B*C*frames, 1, H, W]
-            height, width = images.shape[-2:]
-            scale = c.size / max(height, width)  # aspect kept, black around, as in training
-            h, w = max(1, round(height * scale)), max(1, round(width * scale))
-            images = F.interpolate(images, (h, w), mode="bilinear", antialias=True)
-            top, left = (c.size - h) // 2, (c.size - w) // 2
-            images = F.pad(images, (left, c.size - w - left, top, c.size - h - top))
-            x = images.view(*x.shape[:3], c.size, c.size)
-        return x.expand(-1, 3, -1, -1, -1)  # [B, 3, frames, size, size]
+        # A token goes on reconstructing as many frames as it did.
+        pred_frames = c.pred_frames // c.steps * (frames // c.tubelet)
+        self.config = dataclasses.replace(c, frames=frames, size=size, pred_frames=pred_frames)
+        before, after = c.size // c.patch, size // c.patch
+        for part in ("", "decoder_"):
+            if after != before:
+                self._interpolate(f"{part}pos_embed_spatial", (before, before), (after, after))
+            if frames != c.frames:
+                steps = (self.config.steps,)
+                self._interpolate(f"{part}pos_embed_temporal", (c.steps,), steps)
+        return self
 
-    def _window(self, total: int, fps: float | None) -> Tensor:
-        """Indices [config.frames] of a recording's central window; a short one starts anew."""
-        c = self.config
-        stride = 1.0
-        if c.window_seconds and total != c.frames and not fps:
-            raise ValueError(f"fps is needed to take {c.window_seconds} s out of {total} frames")
-        if c.window_seconds and fps:
-            stride = c.window_seconds * fps / c.frames
-        samples = stride * torch.arange(c.frames, dtype=torch.float64)
-        starts = math.ceil(total - 0.5 - samples[-1].item())  # from which the window fits
-        nearest = ((max(starts - 1, 0) // 2 + samples) % total + 0.5).long()
-        return nearest % total
+    def _interpolate(self, name: str, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+        """Positions [1, N, D] on a line or a square grid of `before`, to one of `after`."""
+        parameter = self.get_parameter(name)
+        x = parameter.detach().float().transpose(1, 2).unflatten(2, before)  # [1, D, (g,) g]
+        mode = "linear" if len(before) == 1 else "bicubic"
+        x = F.interpolate(x, after, mode=mode, align_corners=False)  # [1, D, (g',) g']
+        x = x.flatten(2).transpose(1, 2).contiguous()  # [1, N', D]
+        setattr(self, name, nn.Parameter(x.to(parameter.dtype), parameter.requires_grad))
+
+    def preprocess(self, frames: Tensor, fps: float | None = None) -> Tensor:
+        """Frames as decoded to clips as this model takes them, see `preprocess`."""
+        return preprocess(frames, self.config, fps, self.cls_token.device)
 
     def encode(self, clips: Tensor) -> Features:
         """Features of whole clips, [B, 3, T, H, W] in [0, 1]; differentiable."""
@@ -278,46 +295,148 @@ class EchoFM(nn.Module):
         """
         if mask.shape[1] == self.config.positions:
             mask = mask.repeat(1, self.config.steps)  # [B, t*L]
-        latent = self.encode_tokens(clips, mask)
-        return Reconstruction(latent, self.decode(latent, mask), mask)
+        counts = (~mask).sum(1)
+        if (counts != counts[0]).any():
+            raise ValueError(f"mask: {counts.tolist()} tokens are visible; make it equally many")
+        visible = (~mask).nonzero()[:, 1].view(len(mask), -1)  # [B, n], ascending
+        latent = self.encode_tokens(clips, visible)
+        return Reconstruction(latent, self.decode(latent, visible), mask)
 
-    def encode_tokens(self, clips: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Clips to normalised tokens [B, visible, D], ascending; all t*L without a mask."""
+    def encode_tokens(self, clips: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Clips to normalised tokens [B, n, D]: those at `visible` [B, n], else all t*L."""
         c = self.config
         if clips.shape[1:] != (3, c.frames, c.size, c.size):
             raise ValueError(
                 f"clips: shape {tuple(clips.shape)}; this model takes "
                 f"[B, 3, {c.frames}, {c.size}, {c.size}], see preprocess"
             )
-        x = self.patch_embed(clips) + _positions(self.pos_embed_spatial, self.pos_embed_temporal)
-        if mask is not None:
-            x = x[~mask].view(len(x), -1, c.width)  # [B, visible, D]
-        cls = (self.cls_token + self.pos_embed_class).expand(len(x), -1, -1)
-        x = torch.cat([cls, x], 1)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)[:, 1:]
+        x = self.patch_embed(clips.to(self.cls_token.dtype))  # [B, t*L, D]
+        x = x + _positions(self.pos_embed_spatial, self.pos_embed_temporal)
+        if visible is not None:
+            x = x.gather(1, visible.unsqueeze(-1).expand(-1, -1, c.width))  # [B, n, D]
+        cls = (self.cls_token + self.pos_embed_class).expand(x.shape[0], -1, -1)
+        x = torch.cat([cls, x], 1)  # [B, 1+n, D]
+        return self.norm(self._run(self.blocks, x))[:, 1:]
 
     def project(self, latent: Tensor) -> Tensor:
         """Phase embeddings [B, t, D] of tokens [B, t*n, D] with n in every time step."""
         x = latent.unflatten(1, (self.config.steps, -1)).flatten(0, 1)  # [B*t, n, D]
-        x = torch.cat([self.decoder_prj_cls_token.expand(len(x), -1, -1), x], 1)  # [B*t, 1+n, D]
+        x = torch.cat(
+            [self.decoder_prj_cls_token.expand(x.shape[0], -1, -1), x], 1
+        )  # [B*t, 1+n, D]
         x = self.prj_norm(self.decoder_block(x)[:, 0])  # [B*t, D]
-        return x.unflatten(0, (len(latent), -1))  # [B, t, D]
+        return x.unflatten(0, (-1, self.config.steps))  # [B, t, D]
 
-    def decode(self, latent: Tensor, mask: Tensor) -> Tensor:
-        """Visible tokens [B, visible, D] and their mask [B, t*L] to pixels of all tokens."""
-        visible = self.decoder_embed(latent)  # [B, visible, Dd]
-        x = self.mask_token.to(visible.dtype).expand(*mask.shape, -1)  # [B, t*L, Dd]
-        x = x.masked_scatter(~mask.unsqueeze(-1), visible)
+    def decode(self, latent: Tensor, visible: Tensor) -> Tensor:
+        """Tokens [B, n, D] and where they are [B, n] to pixels of all t*L tokens, see `pred`."""
+        c = self.config
+        seen = self.decoder_embed(latent)  # [B, n, Dd]
+        hidden = self.mask_token.to(seen.dtype)
+        x = hidden.expand(seen.shape[0], c.steps * c.positions, -1)  # [B, t*L, Dd]
+        x = x.scatter(1, visible.unsqueeze(-1).expand_as(seen), seen)
         x = x + _positions(self.decoder_pos_embed_spatial, self.decoder_pos_embed_temporal)
-        cls = (self.decoder_cls_token + self.decoder_pos_embed_class).expand(len(x), -1, -1)
-        x = torch.cat([cls, x], 1)
-        for block in self.decoder_blocks:
-            x = block(x)
-        return self.decoder_pred(self.decoder_norm(x)[:, 1:])
+        cls = (self.decoder_cls_token + self.decoder_pos_embed_class).expand(x.shape[0], -1, -1)
+        x = torch.cat([cls, x], 1)  # [B, 1+t*L, Dd]
+        return self.decoder_pred(self.decoder_norm(self._run(self.decoder_blocks, x))[:, 1:])
+
+    def _run(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
+        """Blocks one after another over x [B, N, D]."""
+        for block in blocks:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+        return x
+
+
+def preprocess(
+    frames: Tensor,
+    config: EchoFMConfig,
+    fps: float | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Frames as decoded to clips as a model of `config` takes them.
+
+    Args:
+      frames: uint8 tensor or array, grey [T, H, W] or [B, T, H, W], or colour with a last
+        axis of 3. T is free: the central window of the length that the model was trained on
+        is taken. Another height or width is resized to `config.size`, black filling the square.
+      fps: frames per second. Not needed where `config.window_seconds` is 0 (the window is of
+        consecutive frames), or where `frames` are a window already (T is `config.frames`).
+
+    Returns:
+      float32 [B, 3, config.frames, size, size] in [0, 1]; grey is repeated to three channels.
+    """
+    if not isinstance(frames, Tensor):
+        frames = torch.tensor(frames)
+    if frames.dtype != torch.uint8:
+        raise ValueError(f"frames: {frames.dtype}; give uint8 pixels, 0 to 255")
+    if frames.shape[-1] != 3 or frames.ndim == 3:
+        frames = frames.unsqueeze(-1)  # [(B,) T, H, W, 1]
+    if frames.ndim == 4:
+        frames = frames.unsqueeze(0)  # [1, T, H, W, C]
+    if frames.ndim != 5 or 0 in frames.shape:
+        raise ValueError(
+            f"frames: shape {tuple(frames.shape)}; give [T, H, W] or [B, T, H, W], with a "
+            "last axis of 3 for colour"
+        )
+    x = frames[:, _window(config, frames.shape[1], fps)]  # [B, config.frames, H, W, C]
+    x = x.to(device, torch.float32).permute(0, 4, 1, 2, 3) / 255
+    if x.shape[-2:] != (config.size, config.size):
+        images = x.flatten(0, 2).unsqueeze(1)  # [B*C*frames, 1, H, W]
+        height, width = images.shape[-2:]
+        scale = config.size / max(height, width)  # aspect kept, black around, as in training
+        h, w = max(1, round(height * scale)), max(1, round(width * scale))
+        images = F.interpolate(images, (h, w), mode="bilinear", antialias=True)
+        top, left = (config.size - h) // 2, (config.size - w) // 2
+        images = F.pad(images, (left, config.size - w - left, top, config.size - h - top))
+        x = images.view(*x.shape[:3], config.size, config.size)
+    return x.expand(-1, 3, -1, -1, -1)  # [B, 3, frames, size, size]
+
+
+def _window(config: EchoFMConfig, total: int, fps: float | None) -> Tensor:
+    """Indices [config.frames] of a recording's central window; a short one starts anew."""
+    c = config
+    stride = 1.0
+    if c.window_seconds and total != c.frames and not fps:
+        raise ValueError(f"fps is needed to take {c.window_seconds} s out of {total} frames")
+    if c.window_seconds and fps:
+        stride = c.window_seconds * fps / c.frames
+    samples = stride * torch.arange(c.frames, dtype=torch.float64)
+    starts = math.ceil(total - 0.5 - samples[-1].item())  # from which the window fits
+    nearest = ((max(starts - 1, 0) // 2 + samples) % total + 0.5).long()
+    return nearest % total
 
 
 def _positions(spatial: Tensor, temporal: Tensor) -> Tensor:
     """Position embeddings [1, L, D] and [1, t, D] to one for every token, [1, t*L, D]."""
     return (temporal.unsqueeze(2) + spatial.unsqueeze(1)).flatten(1, 2)
+
+
+def load_program(file: str | Path) -> nn.Module:
+    """A `.pt2` of an exported folder, to be called as its card says.
+
+    PyTorch unpickles parts of such files, so one without its digest in `config.json`, or with
+    another, is refused with ValueError before it is read.
+    """
+    if not refuse_changed(Path(file)):
+        raise ValueError(f"{file}: its config.json holds no SHA-256 of it; export it again")
+    return torch.export.load(file).module()
+
+
+def refuse_changed(file: Path) -> bool:
+    """Whether the folder's config knows this file's digest; ValueError when it is another."""
+    try:
+        expected = json.loads(file.with_name("config.json").read_text())["sha256"][file.name]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    digest = hashlib.sha256()
+    with file.open("rb") as handle:
+        while chunk := handle.read(2**20):
+            digest.update(chunk)
+    if digest.hexdigest() != expected:
+        raise ValueError(
+            f"{file}: truncated, damaged or changed since its export (its SHA-256 is not that in "
+            "config.json); copy the folder again"
+        )
+    return True
