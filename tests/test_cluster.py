@@ -276,6 +276,7 @@ def test_a_checkpoint_of_four_hosts_is_read_on_any_other_devices(four):
     assert result.stdout.strip() == f"{STEPS} [{4 * STEPS}]", result.stderr
 
 
+@pytest.mark.slow
 def test_lost_hosts_and_preemption_leave_no_trace_in_the_run(two, tmp_path, tiny_data):
     slow = {0: {"pause": 0.4}}  # seconds that its data take; it is told at the end
 

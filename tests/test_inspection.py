@@ -176,7 +176,7 @@ def test_every_frame_that_cannot_be_decoded_is_damage(tmp_path, kind, number):
     ("change", "told"),
     [
         (put("masks", b"no map"), "mask 0 cannot be decoded"),
-        (put("frames", []), "0 frames, not 1 to 128"),
+        (put("frames", []), f"0 frames, not 1 to {records.MAX_FRAMES}"),
         (put("clip_id", b"\xff" * 16), "clip_id is no hash of 16 hexadecimal digits"),
         (put("patient_id", b"\xff"), "patient_id is no hash of 16 hexadecimal digits"),
         (put("segments", 2**31 - 1), "segments is outside 1 to 4096"),

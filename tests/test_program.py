@@ -70,6 +70,7 @@ def test_fsdp_gathers_kernels_and_scatters_their_gradients():
     assert all(size < 100 for size in sums.values()), sums  # the gradient's norm
 
 
+@pytest.mark.slow
 def test_fsdp_over_all_chips_scatters_in_two_steps():
     """In one step the compiler sums whole gradients on every chip of such a slice."""
     settings = config(data__batch_size=16, mesh__preset="fsdp", mesh__fsdp=8)
