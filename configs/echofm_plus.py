@@ -9,7 +9,8 @@ The model, the recipe and the cost are those of vit_l.py. What differs:
 - anchors weigh by how far the prior's similarity rises again in their clip (`cycle_gate`), and the
   step next to an anchor, alike by nature, is no positive (`min_positive_lag`).
 - a window is a second, whatever the frame rate (`data.window_seconds`).
-`:plus` gives the first two to any other config: configs/vit_b.py:plus.
+`:plus` gives the first two to any other config: configs/vit_b.py:plus. In docs/results.md the first
+does the work; small models told views a little less well.
 No full-corpus run of this config has been made yet, so there is no score to expect.
 """
 
