@@ -35,11 +35,12 @@ def phase_measures(
     seconds = float(starts[1] - starts[0]) * recording.seconds
     beats = phase.step_beat_time(recording.beats, starts, tubelet)
     true_rate = mean_rate(beats, seconds)
+    known = len(recording.end_diastole) > 0
     found = {
         "seconds_per_step": seconds,
         "heart_rate_true": true_rate,
         "rhythm": recording.rhythm,
-        "irregularity_truth": irregularity(recording.end_diastole),
+        "irregularity_truth": irregularity(recording.end_diastole) if known else float("nan"),
     }
     similarities = {name: phase.similarity(z) for name, z in described.steps.items()}
     similarities["tokens"] = phase.similarity(described.features["model"])

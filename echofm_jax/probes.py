@@ -33,13 +33,17 @@ def fit_ridge(
 
 
 def folds(groups: Sequence[str]) -> list | None:
-    """Splits of [n] groups for cross-validation; None, leave-one-out, of a single one."""
+    """Splits of [n] groups for cross-validation; None, leave-one-out, if a single row was left out.
+
+    R², by which the penalty is chosen, is not defined of one.
+    """
     from sklearn.model_selection import GroupKFold
 
     count = len(set(groups))
     if count < 2:
         return None
-    return list(GroupKFold(min(FOLDS, count)).split(np.zeros(len(groups)), groups=groups))
+    found = list(GroupKFold(min(FOLDS, count)).split(np.zeros(len(groups)), groups=groups))
+    return found if min(len(held) for _, held in found) > 1 else None
 
 
 def linear_values(

@@ -73,7 +73,10 @@ def test_without_labels_candidates_are_still_given():
     found = measure(read(record(labelled=False)))
     assert found["heart_rate_model"] == pytest.approx(75, abs=1)
     assert len(found["end_diastole_seconds"]) >= 3
-    for name in ("heart_rate_true", "cross_beat_error_model", "end_diastole_error_cavity"):
+    for name in (
+        "heart_rate_true", "cross_beat_error_model", "end_diastole_error_cavity",
+        "irregularity_truth",
+    ):  # fmt: skip
         assert np.isnan(found[name])
 
 

@@ -54,6 +54,18 @@ def test_folds_keep_patients_together():
     assert probes.folds(["a", "a"]) is None
 
 
+def test_a_clip_each_of_a_few_patients_is_enough_to_fit_on():
+    """As with 1 % of a data set that has one clip of a patient; a warning is an error here."""
+    x = RNG.normal(size=(3, 4))
+    for patients in (["a", "b", "c"], ["a", "b", "b"]):
+        assert probes.folds(patients) is None
+        assert np.isfinite(probes.linear_values(x, np.arange(3.0), patients, x)).all()
+        assert set(probes.linear_labels(x, np.array(["A4C", "A2C", "A4C"]), patients, x)) <= {
+            "A2C",
+            "A4C",
+        }
+
+
 def test_the_penalty_is_chosen_over_patients():
     """Features that tell who it is, not what: only folds by patient see that they are worthless."""
     who = np.repeat(np.eye(20), 3, axis=0) + 0.01 * RNG.normal(size=(60, 20))
