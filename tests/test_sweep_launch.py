@@ -36,7 +36,7 @@ def test_a_pod_gets_a_command_for_each_cell(capsys):
     lines = script(capsys, *SHARED, "--launch=pod", "--", *where)
     assert len(lines) == 12
     assert lines[5] == [
-        "launch/queued_resource.sh", "--name=masking-5", *where, "--config=configs/smoke.py",
+        "launch/queued_resource.sh", "--name=masking-5", *where, "--config=configs/smoke.py:plus",
         "--workdir=gs://b/m/masking=random/seed=1", "--config.data.dir=gs://b/it's",
         "--config.objective.masking=random", "--config.seed=1",
     ]  # fmt: skip

@@ -3,7 +3,8 @@
     echofm sweep configs/sweeps/mask_ratio.py --workdir=runs/mask_ratio --config.data.dir=DATA
     echofm report runs/mask_ratio --baseline=mask_ratio=0.75
 
-Twelve runs of configs/smoke.py:plus; 0.75 is the paper's. The less is hidden, the more a step costs.
+Twelve runs of configs/smoke.py:plus; 0.75 is the paper's. The less is hidden, the more a step
+costs.
 """
 
 from echofm_jax.sweep_file import Sweep

@@ -3,8 +3,8 @@
     echofm sweep configs/sweeps/window.py --workdir=runs/window --config.data.dir=DATA
     echofm report runs/window --baseline=window_seconds=0
 
-Twelve runs of configs/smoke.py:plus. 0 takes consecutive frames, as the paper: 1.07 s at 30 frames a
-second, often less than a beat, so that no positive of the periodic contrast comes from another one.
+Twelve runs of configs/smoke.py:plus. 0 takes consecutive frames, as the paper: 1.07 s at 30 frames
+a second, often less than a beat, so that no positive of the periodic contrast comes from another.
 """
 
 from echofm_jax.sweep_file import Sweep
