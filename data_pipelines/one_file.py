@@ -1,11 +1,10 @@
 """One file → its records, or the reason why it has none; the same function on every runner."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from data_pipelines.clip import Clip, Rejected
+from data_pipelines.clip import Rejected
 from data_pipelines.labels import Label
 
 RETRIED = ("failed", "missing", "unreadable")  # may have been the machine's fault
@@ -99,57 +98,30 @@ def make(task: Task) -> tuple[Outcome, list[bytes]]:
     """
     import numpy as np
 
-    from data_pipelines import clean, deidentify, memory, readers, segments, shards
+    from data_pipelines import deidentify, memory, segments, shards
+    from data_pipelines.cleaned_file import read_cleaned
 
     memory.keep_freed_blocks()
     label, how = task.label, task.treatment
     if label.problem:
         raise Rejected("label_mismatch", label.problem)
-    clip = readers.read(task.path, colour=how.colour, still=label.still)
-    count = len(clip.frames)
-    times, source = choose_times(clip, label.fps, how.fps)
-    cleaned = clean.clean(clip, size=how.size, colour=how.colour, precropped=how.precropped)
+    clip = read_cleaned(
+        task.path, label, size=how.size, colour=how.colour, fps=how.fps, precropped=how.precropped
+    )
     patient = (label.patient or clip.patient) if how.trust_header else ""
     ids = {
-        "clip_id": deidentify.clip_hash(how.salt, cleaned.frames),
+        "clip_id": deidentify.clip_hash(how.salt, clip.frames),
         "patient_id": deidentify.patient_hash(how.salt, patient or task.patient),
     }
     examples = segments.make_records(
-        cleaned.frames, cleaned.sector, times, label, encoding=how.encoding,
-        masks=stored_masks(task, clip, cleaned), r_waves=clip.r_waves, fps_source=source,
-        mode=cleaned.mode, heart_rate=np.float32(clip.heart_rate),
-        spacing=cleaned.spacing(clip.spacing), **ids,
+        clip.frames, clip.sector, clip.times, label, encoding=how.encoding, masks=clip.masks,
+        r_waves=clip.r_waves, fps_source=clip.fps_source, mode=clip.mode,
+        heart_rate=np.float32(clip.heart_rate), spacing=clip.spacing, **ids,
     )  # fmt: skip
     records = [shards.serialize(example) for example in examples]
     outcome = Outcome(
-        detail=clip.note, mode=cleaned.mode, frames=count, fps_source=source, split=label.split,
-        fps=float((count - 1) / times[-1]) if times is not None and count > 1 else 0.0,
-        simulated=label.simulated, ecg_removed=cleaned.ecg_removed,
-        sizes=tuple(map(len, records)), **ids,
+        detail=clip.note, mode=clip.mode, frames=len(clip.frames), fps=clip.fps,
+        fps_source=clip.fps_source, split=label.split, simulated=label.simulated,
+        ecg_removed=clip.ecg_removed, sizes=tuple(map(len, records)), **ids,
     )  # fmt: skip
     return outcome, records
-
-
-def stored_masks(task: Task, clip: Clip, cleaned) -> Mapping | None:
-    """{frame: [size, size] uint8 label map} of the frames that somebody traced."""
-    label = task.label
-    if not label.tracings and not label.mask_files:
-        return None
-    from data_pipelines import tracings
-
-    maps = tracings.label_maps(label, clip.frames.shape[1:3], task.path.parent)
-    return {frame: cleaned.place(pixels) for frame, pixels in maps.items()}
-
-
-def choose_times(clip: Clip, label_fps: float, option_fps: float):
-    """(times [T] in seconds or None, source): the label's rate, the file's, the option's."""
-    import numpy as np
-
-    order = np.arange(len(clip.frames))
-    if label_fps:
-        return order / label_fps, "labels"
-    if clip.fps:
-        return clip.times, clip.fps_source
-    if option_fps:
-        return order / option_fps, "option"
-    return None, "unknown"
