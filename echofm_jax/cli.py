@@ -24,6 +24,7 @@ COMMANDS = {
     "report": ("echofm_jax.compare", "runs or sweeps -> one table, plots, an offline page"),
     "export": ("echofm_jax.export", "checkpoint -> PyTorch, verified by running both"),
     "import": ("echofm_jax.import_weights", "official-layout PyTorch weights -> a workdir"),
+    "embed": ("echofm_jax.pytorch.embed_command", "echo files -> features of a model, in PyTorch"),
     "bench": ("echofm_jax.bench", "step, loader and start-up benchmarks as JSON"),
 }
 began = time.monotonic()  # when the command did that runs

@@ -1,5 +1,6 @@
 """Pure PyTorch: never imports JAX. `modeling_echofm.py` is also copied into exported folders."""
 
+from echofm_jax.pytorch.embed_recordings import Embedded, embed
 from echofm_jax.pytorch.modeling_echofm import (
     EchoFM,
     EchoFMConfig,
@@ -8,4 +9,12 @@ from echofm_jax.pytorch.modeling_echofm import (
     load_program,
 )
 
-__all__ = ["EchoFM", "EchoFMConfig", "Features", "Reconstruction", "load_program"]
+__all__ = [
+    "EchoFM",
+    "EchoFMConfig",
+    "Embedded",
+    "Features",
+    "Reconstruction",
+    "embed",
+    "load_program",
+]
