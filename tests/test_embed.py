@@ -377,6 +377,9 @@ def test_half_precision_is_its_copy_and_comes_out_in_float32(model, files, tmp_p
         assert told == embed_run.sha256(folder / f"{file}.safetensors")
     assert found["float16"].dtype == np.float32
     np.testing.assert_allclose(found["float16"] - 1, found["float32"], atol=0.02)
+    half = EchoFM.from_pretrained(model, dtype=torch.bfloat16)
+    (one,) = embed(half, [files / "anna" / "0.npz"])
+    assert one.features.dtype == np.float32
 
 
 WITHOUT_JAX = """
