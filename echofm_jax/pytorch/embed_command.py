@@ -29,7 +29,7 @@ Frame rates are those of labels.jsonl in the source, if it is there (see echofm 
 each file tells, else --fps. A model whose window is in seconds refuses files without one.
 
 Names are paths below the source and may tell whose files they are: with --salt_file they are
-salted hashes. OUTPUT-refused.csv lists by name what could not be embedded; keep it to yourself.
+salted hashes. NAME-refused.csv lists by name what could not be embedded; keep it to yourself.
 
 Killed at any moment, the same command goes on where it was (what is done lies in .OUTPUT-embed, a
 hidden folder) and ends with the same bytes. Exit status 2: nothing could be embedded."""
@@ -128,7 +128,7 @@ def load(args: argparse.Namespace) -> "EchoFM":
     name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         model = EchoFM.from_pretrained(args.model, dtype=getattr(torch, args.dtype)).eval()
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"--model {args.model}: {error}; `echofm export` makes such a folder of a workdir"
         ) from None
