@@ -47,6 +47,7 @@ class HeadConfig:
     dropout: float = 0.0  # of what is read, while it is trained
     study: bool = False  # one answer for all recordings of an examination
     adapter: int = 0  # width of the adapters in the encoder's blocks; 0: it has none
+    colour: bool = False  # whether it was shown colour
 
     @property
     def values(self) -> int:
@@ -215,7 +216,6 @@ class EchoFMHead(nn.Module):
         *,
         fps: float = 0.0,
         precropped: bool = False,
-        colour: bool = False,
     ) -> list[dict]:
         """An answer for each file, read and cleaned as for training.
 
@@ -228,7 +228,7 @@ class EchoFMHead(nn.Module):
         c = self.encoder.config
         cut = Cut(
             size=c.size, frames=c.frames, window_seconds=c.window_seconds,
-            fps=fps, precropped=precropped, colour=colour,
+            fps=fps, precropped=precropped, colour=self.config.colour,
         )  # fmt: skip
         found, maps = [], []
         for recording in read_many([stamped(Path(file)) for file in files], cut, 0):
