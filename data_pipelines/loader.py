@@ -17,6 +17,7 @@ from data_pipelines.augment import NONE, Augment, augment_clip, draw_duration
 from data_pipelines.bad_records import BadRecord, BadRecords, most
 from data_pipelines.clip_labels import clip_labels
 from data_pipelines.clip_source import ClipSource, Record
+from data_pipelines.decode import decode_frames
 from data_pipelines.mask_noise import mask_noise
 from data_pipelines.order import RecordOrder
 from data_pipelines.window import choose_frames, frame_times
@@ -128,34 +129,8 @@ def resized(sector: np.ndarray, size: int) -> np.ndarray:
 def decode_window(
     record: Record, frame_index: np.ndarray, cfg: LoaderConfig, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Frames `frame_index` [T] of a record, [T, size, size] uint8 or [T, size, size, 3].
-
-    A frame that the window holds more than once is decoded once. Frames stored larger than
-    `cfg.size` are reduced by averaging areas. With `out` they are written there.
-    """
-    info, encoded = record.info, record.bytes_list("frames")
-    colour = (3,) if info.colour else ()
-    if out is None:
-        out = np.empty((len(frame_index), cfg.size, cfg.size, *colour), np.uint8)
-    stored = None if info.size == cfg.size else np.empty((info.size, info.size, *colour), np.uint8)
-    decoded: dict[int, int] = {}  # frame → where in the clip it is
-    for i, frame in enumerate(frame_index.tolist()):
-        if frame in decoded:
-            out[i] = out[decoded[frame]]
-            continue
-        decoded[frame] = i
-        try:
-            records.decode_frame(
-                encoded[frame], info.encoding, out[i] if stored is None else stored
-            )
-        except Exception as error:  # each codec has its own
-            raise BadRecord(
-                f"{record.place}, frame {frame} cannot be decoded ({error}): ingest its source "
-                "again"
-            ) from error
-        if stored is not None:
-            cv2.resize(stored, (cfg.size, cfg.size), dst=out[i], interpolation=cv2.INTER_AREA)
-    return out
+    """`decode_frames` at the loader's size."""
+    return decode_frames(record, frame_index, cfg.size, out)
 
 
 class Loader:

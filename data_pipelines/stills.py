@@ -1,4 +1,4 @@
-"""Single pictures (PNG) of data sets that hold stills: clips of one frame."""
+"""Single pictures (PNG): stills, which are clips of one frame, and label maps."""
 
 from pathlib import Path
 
@@ -26,3 +26,19 @@ def read(path: Path) -> Clip:
     if picture.ndim == 3 and not np.ptp(picture, axis=-1).any():
         picture = picture[..., 0]
     return Clip(frames=picture[None].copy(), times=None, fps_source="unknown")
+
+
+def read_label_map(path: Path) -> np.ndarray:
+    """A label map, [1, H, W] uint8: a number a pixel, be it shown in grey or by a palette.
+
+    Raises:
+        Rejected: `label_mismatch`: no such PNG.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.mode not in ("1", "L", "P"):
+                raise Rejected("label_mismatch", f"a mask of mode {image.mode}: give 8-bit grey")
+            check_extent(1, image.height, image.width, 1, still=True)
+            return np.array(image)[None].astype(np.uint8)
+    except OSError as error:  # Pillow's own of a damaged picture is one, too
+        raise Rejected("label_mismatch", f"masks: {type(error).__name__}") from None

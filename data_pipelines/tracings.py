@@ -28,9 +28,11 @@ def label_maps(label: Label, shape: tuple[int, int], folder: Path) -> dict[int, 
         target = maps.setdefault(tracing.frame, np.zeros(shape, np.uint8))
         target[filled] = STRUCTURES.index(tracing.structure)
     for name, first in label.mask_files:
-        from data_pipelines import volumes
+        from data_pipelines import stills, volumes
 
-        for frame, found in enumerate(volumes.read_label_maps(folder / name), first):
+        png = name.lower().endswith(".png")
+        read = stills.read_label_map if png else volumes.read_label_maps
+        for frame, found in enumerate(read(folder / name), first):
             if found.shape != shape:
                 raise Rejected("label_mismatch", "a mask has another size than the frames")
             maps[frame] = found

@@ -13,6 +13,7 @@ import numpy as np
 from data_pipelines import records
 from data_pipelines.clip_labels import word
 from data_pipelines.clip_source import Record
+from data_pipelines.decode import decode_sector
 from data_pipelines.loader import LoaderConfig, decode_window
 from data_pipelines.window import choose_frames, frame_times
 from echofm_jax import phase
@@ -89,12 +90,7 @@ def read_recording(record: Record, cfg: LoaderConfig) -> Recording:
 
 def sector_mask(record: Record, cfg: LoaderConfig) -> np.ndarray:
     """[size, size] bool, inside the ultrasound sector; all True where that is not known."""
-    packed = record.bytes_list("sector")[0]
-    if not packed:
-        return np.ones((cfg.size, cfg.size), bool)
-    stored = record.info.size
-    nearest = (np.arange(cfg.size) + 0.5) * stored / cfg.size
-    return records.unpack_sector(packed, stored)[np.ix_(*[nearest.astype(int)] * 2)]
+    return decode_sector(record, cfg.size)
 
 
 class Described(NamedTuple):
