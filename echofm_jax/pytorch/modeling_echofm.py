@@ -235,8 +235,8 @@ class EchoFM(nn.Module):
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:600]
             raise ValueError(
-                f"{weights_file}: not the weights of its config, usually because one of the two was "
-                f"copied from another export: {reason}"
+                f"{weights_file}: not the weights of its config; usually one of the two was copied "
+                f"from another export: {reason}"
             ) from error
         return model.to(dtype).resize(frames, size)
 
