@@ -7,8 +7,8 @@
 Needs torch and safetensors; `predict` also needs echofm_jax, which reads and cleans the files.
 
 A clip head reads a map: the encoder's tokens, averaged over a grid of at most GRID x GRID places,
-their mean and their spread over the time steps of a window, averaged over a recording's windows.
-So it knows where in the sector something is and how much it moves, and forgets when.
+their mean and the root of their spread over the time steps of a window, averaged over a recording's
+windows. So it knows where in the sector something is and how much it moves, and forgets when.
 
 Shapes: B windows, R recordings, E examinations, t time steps, P places, D width, C outputs.
 
@@ -32,7 +32,7 @@ GRID = 7  # places along each side of a map, at most
 FORMAT = 1  # of the folder; a reader refuses newer ones
 TASKS = ("classes", "grades", "number")
 KINDS = ("linear", "mlp", "attentive")
-SMALL = 1e-6  # added under a root, whose gradient then is finite
+SMALL = 1e-4  # added to a variance: the gradient of its root is finite
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -202,7 +202,8 @@ class EchoFMHead(nn.Module):
             x = F.adaptive_avg_pool2d(x.flatten(0, 1).movedim(-1, 1), GRID)  # [B*t, D, G, G]
             x = x.movedim(1, -1).unflatten(0, (-1, c.steps))  # [B, t, G, G, D]
         x = x.flatten(2, 3)  # [B, t, P, D]
-        spread = (x.var(1, unbiased=False) + SMALL).sqrt()  # [B, P, D]
+        # Of the spread its root: a few places move much more than all others.
+        spread = (x.var(1, unbiased=False) + SMALL) ** 0.25  # [B, P, D]
         x = torch.cat([x.mean(1), spread], -1)  # [B, P, 2D]
         if recordings is None:
             return x
