@@ -6,6 +6,7 @@
 | JPEG baseline, and extended of 8 bits | simplejpeg; pydicom where tag and markers dispute RGB |
 | JPEG lossless, JPEG-LS, JPEG 2000 | gdcm, through pydicom |
 | HTJ2K, MPEG-2, MPEG-4 AVC (H.264), HEVC | PyAV |
+| JPEG extended of 12 bits | nothing that is installed: refused |
 """
 
 import io
@@ -141,6 +142,8 @@ def _raw_frames(dataset: pydicom.Dataset, count: int, grey: bool) -> Iterator[np
             space = "GRAY" if plain or (grey and number % EVERY) else "RGB"
             frame = simplejpeg.decode_jpeg(data, space, buffer=buffers[space])
             yield frame[..., 0] if space == "GRAY" else frame
+    elif syntax == JPEGExtended12Bit and dataset.BitsStored != 8:
+        raise Rejected("unreadable", "JPEG extended of 12 bits, for which there is no decoder")
     else:
         # The decoder converts YBR to RGB and the tag still says YBR: who converts by the tag
         # converts twice.

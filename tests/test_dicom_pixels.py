@@ -280,6 +280,13 @@ def test_more_bytes_than_a_clip_has(path, monkeypatch):
     assert path.stat().st_size > 1 << 20 and rejection(path) == "too_long"
 
 
+def test_jpeg_of_12_bits_is_refused_by_its_name(path):
+    data = [simplejpeg.encode_jpeg(frame[..., None], colorspace="GRAY") for frame in grey()]
+    write(path, grey(), JPEGExtended12Bit, encapsulate(data), bits=12, BitsAllocated=16)
+    with pytest.raises(Rejected, match="unreadable: JPEG extended of 12 bits"):
+        dicom.read(path)
+
+
 def test_four_samples_a_pixel(path):
     cmyk = np.concatenate([rgb(), grey()[..., None]], -1)
     write(path, cmyk, PhotometricInterpretation="CMYK")
