@@ -39,7 +39,7 @@ def fit(job: Job, recipe: Recipe, seed: int, state_file: Path) -> list[dict]:
     on from there and ends with the same weights.
 
     Raises:
-      InputError: a loss that is no number, or a GPU that is out of memory.
+      InputError: a loss or score that is no number, or a GPU that is out of memory.
     """
     device = next(job.module.parameters()).device
     optimizer = torch.optim.AdamW(job.groups, betas=(0.9, 0.999))
@@ -79,6 +79,8 @@ def fit(job: Job, recipe: Recipe, seed: int, state_file: Path) -> list[dict]:
         job.module.eval()
         with within_memory(device), torch.no_grad():
             score = job.score()
+        if math.isnan(score):
+            raise InputError(f"validation is no number in epoch {epoch + 1}: lower --config.lr")
         if score > max((h["score"] for h in history), default=-math.inf):
             best = learned(job.module)
         history.append({"epoch": epoch + 1, "loss": sum(losses) / len(losses), "score": score})
@@ -140,7 +142,7 @@ def within_memory(device: torch.device) -> Iterator[None]:
 def load_state(file: Path, key: str) -> dict | None:
     """What was kept of this very job; None if nothing was. Tensors and plain values only."""
     try:
-        kept = torch.load(file, weights_only=True)
+        kept = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
     return kept if kept["key"] == key else None

@@ -23,13 +23,19 @@ def scores(
     patients: Sequence[str],
 ) -> dict[str, Score]:  # fmt: skip
     """Scores of answers [R, names] (probabilities) or [R, 1] (the number) against targets [R]."""
-    measure = {"classes": of_classes, "grades": of_grades, "number": of_numbers}[task]
 
     def figures(rows: np.ndarray) -> dict[str, float]:
-        return measure(torch.from_numpy(answers[rows]), torch.from_numpy(targets[rows]),
-                       len(outputs))  # fmt: skip
+        return measure(task, outputs, answers[rows], targets[rows])
 
     return with_intervals(figures, patients)
+
+
+def measure(
+    task: str, outputs: Sequence[str], answers: np.ndarray, targets: np.ndarray
+) -> dict[str, float]:
+    """The values of `scores` alone."""
+    of = {"classes": of_classes, "grades": of_grades, "number": of_numbers}[task]
+    return of(torch.from_numpy(answers), torch.from_numpy(targets), len(outputs))
 
 
 def with_intervals(
