@@ -150,6 +150,7 @@ def raw(model: EchoFMHead, maps: Tensor, studies: Tensor | None) -> Tensor:
     return model.head(maps.to(device), None if studies is None else studies.to(device))
 
 
+@torch.no_grad()
 def answers(model: EchoFMHead, asked: Part, maps: Tensor) -> np.ndarray:
     """[E, names] probabilities, or [E, 1] the number, of a split by its maps [R, P, 2D]."""
     return model.head.answers(raw(model, maps, asked.studies)).cpu().double().numpy()
