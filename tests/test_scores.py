@@ -104,7 +104,7 @@ def test_what_is_not_defined(name):
 def test_draws_without_a_class_are_left_out():
     y = np.array([0, 0, 0, 1])
     p = np.stack([1 - np.array([0.1, 0.2, 0.6, 0.5]), [0.1, 0.2, 0.6, 0.5]], 1)
-    area = scores("classes", ("a", "b"), p, y, "pqrs")["auroc"]
+    area = scores("classes", ("a", "b"), p, y, list("pqrs"))["auroc"]
     assert area.value == pytest.approx(2 / 3)
     assert 0 <= area.low <= area.value <= area.high <= 1
 

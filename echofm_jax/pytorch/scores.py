@@ -39,9 +39,7 @@ def measure(
 
 
 def with_intervals(
-    figures: Callable[[np.ndarray], Mapping[str, float]],
-    patients: Sequence[str],
-    draws: int = DRAWS,
+    figures: Callable[[np.ndarray], Mapping[str, float]], patients: Sequence[str]
 ) -> dict[str, Score]:
     """`figures(rows)` of all rows, and of rows of patients that are drawn with replacement."""
     names, whose = np.unique(np.asarray(patients), return_inverse=True)
@@ -50,7 +48,7 @@ def with_intervals(
     rng = np.random.default_rng(0)
     drawn = [
         figures(np.concatenate([own[i] for i in rng.integers(len(own), size=len(own))]))
-        for _ in range(draws)
+        for _ in range(DRAWS)
     ]
     result = {}
     for name, value in found.items():
