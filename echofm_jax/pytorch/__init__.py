@@ -1,6 +1,7 @@
 """Pure PyTorch: never imports JAX. `modeling_echofm.py` is also copied into exported folders."""
 
 from echofm_jax.pytorch.embed_recordings import Embedded, embed
+from echofm_jax.pytorch.head_echofm import EchoFMHead
 from echofm_jax.pytorch.modeling_echofm import (
     EchoFM,
     EchoFMConfig,
@@ -12,6 +13,7 @@ from echofm_jax.pytorch.modeling_echofm import (
 __all__ = [
     "EchoFM",
     "EchoFMConfig",
+    "EchoFMHead",
     "Embedded",
     "Features",
     "Reconstruction",

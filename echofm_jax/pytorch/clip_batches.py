@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -116,9 +116,12 @@ def training_batches(
     yield from read_ahead(range(0, len(groups), batch), read)
 
 
-def studies_of(clips: Sequence[LabelledClip]) -> dict[str, list[int]]:
-    """{examination: which clips}; a clip of none is one of its own."""
-    found: dict[str, list[int]] = {}
+def studies_of(clips: Sequence[LabelledClip]) -> dict[Hashable, list[int]]:
+    """{examination: which clips}; a clip of none is one of its own.
+
+    Two patients may have examinations of one name: they are two.
+    """
+    found: dict[Hashable, list[int]] = {}
     for i, clip in enumerate(clips):
-        found.setdefault(clip.study or f"\0{i}", []).append(i)
+        found.setdefault((clip.patient, clip.study) if clip.study else i, []).append(i)
     return found

@@ -36,15 +36,22 @@ class Part:
         return np.unique(self.studies.numpy(), return_index=True)[1]
 
 
-def part(
-    clips: Sequence[LabelledClip], targets: np.ndarray, maps: Tensor, study: bool
-) -> Part:  # fmt: skip
-    """Clips with what is known of them; `study` puts those of an examination together."""
+def part(clips: Sequence[LabelledClip], targets: np.ndarray, maps: Tensor, study: bool) -> Part:
+    """Clips with what is known of them; `study` puts those of an examination together.
+
+    Raises InputError if clips of an examination are labelled differently.
+    """
     numbers = None
     if study:
         numbers = torch.zeros(len(clips), dtype=torch.long)
         for number, rows in enumerate(studies_of(clips).values()):
             numbers[rows] = number
+            if len(set(targets[rows])) > 1:
+                names = ", ".join(clips[row].name for row in rows)
+                raise InputError(
+                    f"clips of one examination have different labels ({names}): give them one, or "
+                    "answer for each clip, --config.study=False"
+                )
     return Part(clips=clips, targets=targets, maps=maps, studies=numbers)
 
 
@@ -143,6 +150,7 @@ def raw(model: EchoFMHead, maps: Tensor, studies: Tensor | None) -> Tensor:
     return model.head(maps.to(device), None if studies is None else studies.to(device))
 
 
+@torch.no_grad()
 def answers(model: EchoFMHead, asked: Part, maps: Tensor) -> np.ndarray:
     """[E, names] probabilities, or [E, 1] the number, of a split by its maps [R, P, 2D]."""
     return model.head.answers(raw(model, maps, asked.studies)).cpu().double().numpy()

@@ -1,6 +1,7 @@
 """`echofm finetune`: a head on an exported encoder, trained on labelled clips; needs no JAX."""
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
@@ -177,7 +178,17 @@ def read_labels(
     from data_pipelines.labelled_checks import check_classes
 
     check_classes(labelled if labelled else clips, target)
+    if TASKS[args.task][0] != "number":
+        labelled = [in_words(clip, target) for clip in labelled]
     return found, labelled
+
+
+def in_words(clip: "LabelledClip", target: str) -> "LabelledClip":
+    """A clip whose class is a name: a column of 0, 1 and 2 may hold classes, too."""
+    from data_pipelines.labelled import word
+
+    targets = {**clip.targets, target: word(clip.targets[target])}
+    return dataclasses.replace(clip, targets=targets)
 
 
 def names(
@@ -187,7 +198,6 @@ def names(
     """Names of what the head answers, in their order; of a number its unit."""
     if task == "masks":
         return labelled.structures
-    from data_pipelines.labelled import word
     from data_pipelines.records import GRADES
 
     values = {clip.targets[target] for clip in clips}
@@ -195,7 +205,6 @@ def names(
         if words := sorted(value for value in values if isinstance(value, str)):
             raise InputError(f"{target}: '{words[0]}' is no number: use --task classes")
         return (UNITS.get(target, "units of the labels"),)
-    values = {word(value) for value in values}
     if task == "classes":
         return tuple(sorted(values))
     known = tuple(args.grades) or (GRADES if values <= set(GRADES) else ())

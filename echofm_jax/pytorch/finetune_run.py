@@ -16,17 +16,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_pipelines.labelled import LabelledClip, word
+from data_pipelines.labelled import LabelledClip
 from echofm_jax.atomic import write_text
 from echofm_jax.errors import InputError
 from echofm_jax.pytorch import clip_figures, head_folder, parameters
 from echofm_jax.pytorch.clip_training import Part, answers, part, train_clips
-from echofm_jax.pytorch.fitting import draw
+from echofm_jax.pytorch.fitting import draw, within_memory
 from echofm_jax.pytorch.head_echofm import EchoFMHead, HeadConfig
 from echofm_jax.pytorch.maps import recording_maps
 from echofm_jax.pytorch.modeling_echofm import EchoFM
 from echofm_jax.pytorch.recipe import Recipe
-from echofm_jax.pytorch.scores import scores
+from echofm_jax.pytorch.scores import measure, scores
+from echofm_jax.torch_checkpoint import sha256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,10 @@ class Run:
     def key(self) -> str:
         """Hash of all that the result depends on."""
         clips = {
-            split: [(repr(clip.read), clip.targets.get(self.target)) for clip in clips]
+            split: [
+                (repr(clip.read), clip.targets.get(self.target), clip.patient, clip.study)
+                for clip in clips
+            ]
             for split, clips in self.splits.items()
         }
         told = (self.weights, self.task, self.target, self.outputs, clips, self.recipe, self.colour)
@@ -61,8 +65,14 @@ class Run:
     def weights(self) -> str:
         """What tells the encoder's weights."""
         described = json.loads((self.model / "config.json").read_text())
-        digest = described["sha256"]["model.safetensors"]
-        return f"random {self.seed} {described['architecture']}" if self.random else digest
+        if self.random:
+            return f"random {self.seed} {described['architecture']}"
+        try:
+            return described.get("sha256", {}).get("model.safetensors") or sha256(
+                self.model / "model.safetensors"  # transformers keeps no digest
+            )
+        except FileNotFoundError as error:
+            raise InputError(f"--model {error.filename}: no such file; export it again") from None
 
 
 def encoder(run: Run) -> EchoFM:
@@ -76,9 +86,7 @@ def encoder(run: Run) -> EchoFM:
             run.model, frames=recipe.frames or None, size=recipe.size or None
         )
     except (FileNotFoundError, ValueError) as error:
-        raise InputError(
-            f"--model {run.model}: {error}; `echofm export` makes such a folder of a workdir"
-        ) from None
+        raise InputError(f"--model {error}") from None
     if run.random:
         torch.manual_seed(draw(run.seed, "random weights"))
         model = EchoFM(model.config)
@@ -94,7 +102,8 @@ def run_clips(run: Run) -> dict:
         adapter=recipe.adapter if recipe.mode == "adapter" else 0,
     )  # fmt: skip
     torch.manual_seed(draw(run.seed))
-    model = EchoFMHead(encoder(run), config).to(run.device).eval()
+    with within_memory(torch.device(run.device)):
+        model = EchoFMHead(encoder(run), config).to(run.device).eval()
     every = [clip for clips in run.splits.values() for clip in clips]
     maps = recording_maps(
         model, every, batch=recipe.batch, colour=run.colour, folder=run.cache, weights=run.weights
@@ -115,7 +124,7 @@ def run_clips(run: Run) -> dict:
     truth = test.targets[test.first]
     whose = [test.clips[i].patient for i in test.first]
     figures = scores(run.task, run.outputs, told, truth, whose)
-    chance = scores(run.task, run.outputs, blind(run, parts["train"], len(truth)), truth, whose)
+    chance = measure(run.task, run.outputs, blind(run, parts["train"], len(truth)), truth)
     clip_figures.draw(run, told, truth, whose, history)
     write_predictions(run, test, told)
     metrics = {
@@ -127,7 +136,7 @@ def run_clips(run: Run) -> dict:
         "epochs": history,
         "trained_parameters": trained(model, recipe),
         "scores": {name: score._asdict() for name, score in figures.items()},
-        "chance": {name: score.value for name, score in chance.items()},
+        "chance": chance,
     }  # fmt: skip
     head_folder.write_head(run.folder / "head", model, *describe(run, model, metrics, figures))
     write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
@@ -140,7 +149,7 @@ def targets(run: Run, clips: Sequence[LabelledClip]) -> np.ndarray:
     values = [clip.targets[run.target] for clip in clips]
     if run.task == "number":
         return np.array(values, np.float64)
-    return np.array([run.outputs.index(word(value)) for value in values], np.int64)
+    return np.array([run.outputs.index(value) for value in values], np.int64)
 
 
 def blind(run: Run, train: Part, count: int) -> np.ndarray:
@@ -168,22 +177,24 @@ def trained(model: EchoFMHead, recipe: Recipe) -> int:
 
 
 def write_predictions(run: Run, test: Part, told: np.ndarray) -> None:
-    """A line a clip, or an examination: name, patient, split, truth, answer, probabilities."""
+    """A line a test clip: file, truth, answer, probabilities; of examinations patient and study."""
     path = run.folder / "predictions.csv"
     half = path.with_name(f".{path.name}")
+    half.touch(0o600)  # it has names
+    who = ["patient", "study"] if run.recipe.study else ["file"]
     names = [f"p_{name}" for name in run.outputs] if run.task != "number" else []
     with half.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         table = csv.writer(file)
-        table.writerow(["study" if run.recipe.study else "file", run.target, "answer", *names])
+        table.writerow([*who, run.target, "answer", *names])
         for row, i in zip(told, test.first, strict=True):
             clip = test.clips[i]
-            name = (clip.study or clip.name) if run.recipe.study else clip.name
+            own = [clip.patient, clip.study or clip.name] if run.recipe.study else [clip.name]
             if run.task == "number":
-                table.writerow([name, clip.targets[run.target], f"{row[0]:.3f}"])
+                table.writerow([*own, clip.targets[run.target], f"{row[0]:.3f}"])
             else:
                 answer = run.outputs[int(row.argmax())]
                 shares = [f"{p:.4f}" for p in row]
-                table.writerow([name, clip.targets[run.target], answer, *shares])
+                table.writerow([*own, clip.targets[run.target], answer, *shares])
     half.replace(path)
 
 

@@ -39,13 +39,13 @@ def fit(job: Job, recipe: Recipe, seed: int, state_file: Path) -> list[dict]:
     on from there and ends with the same weights.
 
     Raises:
-      InputError: a loss that is no number, or a GPU that is out of memory.
+      InputError: a loss or score that is no number, or a GPU that is out of memory.
     """
     device = next(job.module.parameters()).device
     optimizer = torch.optim.AdamW(job.groups, betas=(0.9, 0.999))
     trained = [parameter for group in job.groups for parameter in group["params"]]
     total = recipe.epochs * job.steps
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, total, recipe))
+    peaks = [group["lr"] for group in optimizer.param_groups]
     scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
     kept = load_state(state_file, job.key)
     history = kept["history"] if kept else []
@@ -53,7 +53,6 @@ def fit(job: Job, recipe: Recipe, seed: int, state_file: Path) -> list[dict]:
     if kept:
         job.module.load_state_dict(kept["module"], strict=False)
         optimizer.load_state_dict(kept["optimizer"])
-        schedule.load_state_dict(kept["schedule"])
         scaler.load_state_dict(kept["scaler"])
     for epoch in range(len(history), recipe.epochs):
         if stale(history, recipe.patience):
@@ -61,7 +60,9 @@ def fit(job: Job, recipe: Recipe, seed: int, state_file: Path) -> list[dict]:
         torch.manual_seed(draw(seed, epoch))  # dropout; batches draw by themselves
         job.module.train()
         losses = []
-        for batch in job.batches(epoch):
+        for step, batch in enumerate(job.batches(epoch), epoch * job.steps):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * rate(step, total, recipe)
             with within_memory(device), autocast(device, recipe.precision):
                 loss = job.loss(batch)
                 scaler.scale(loss).backward()
@@ -74,19 +75,19 @@ def fit(job: Job, recipe: Recipe, seed: int, state_file: Path) -> list[dict]:
             nn.utils.clip_grad_norm_(trained, recipe.clip_norm)
             scaler.step(optimizer)
             scaler.update()
-            schedule.step()
             optimizer.zero_grad(set_to_none=True)
         job.module.eval()
         with within_memory(device), torch.no_grad():
             score = job.score()
+        if math.isnan(score):
+            raise InputError(f"validation is no number in epoch {epoch + 1}: lower --config.lr")
         if score > max((h["score"] for h in history), default=-math.inf):
             best = learned(job.module)
         history.append({"epoch": epoch + 1, "loss": sum(losses) / len(losses), "score": score})
         log.info("epoch %d: loss %.4f, validation %.4f", *history[-1].values())
         save_state(state_file, {
             "key": job.key, "history": history, "best": best, "module": learned(job.module),
-            "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(),
-            "scaler": scaler.state_dict(),
+            "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(),
         })  # fmt: skip
     job.module.load_state_dict(best, strict=False)
     job.module.eval()
@@ -140,7 +141,7 @@ def within_memory(device: torch.device) -> Iterator[None]:
 def load_state(file: Path, key: str) -> dict | None:
     """What was kept of this very job; None if nothing was. Tensors and plain values only."""
     try:
-        kept = torch.load(file, weights_only=True)
+        kept = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
     return kept if kept["key"] == key else None

@@ -7,8 +7,8 @@
 Needs torch and safetensors; `predict` also needs echofm_jax, which reads and cleans the files.
 
 A clip head reads a map: the encoder's tokens, averaged over a grid of at most GRID x GRID places,
-their mean and their spread over the time steps of a window, averaged over a recording's windows.
-So it knows where in the sector something is and how much it moves, and forgets when.
+their mean and the root of their spread over the time steps of a window, averaged over a recording's
+windows. So it knows where in the sector something is and how much it moves, and forgets when.
 
 Shapes: B windows, R recordings, E examinations, t time steps, P places, D width, C outputs.
 
@@ -32,7 +32,8 @@ GRID = 7  # places along each side of a map, at most
 FORMAT = 1  # of the folder; a reader refuses newer ones
 TASKS = ("classes", "grades", "number")
 KINDS = ("linear", "mlp", "attentive")
-SMALL = 1e-6  # added under a root, whose gradient then is finite
+TOGETHER = 8  # windows in the encoder at once, when files are answered for
+SMALL = 1e-4  # added to a variance: the gradient of its root is finite
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,14 +169,14 @@ class EchoFMHead(nn.Module):
         """
         described, weights = read_folder(Path(folder))
         try:
-            fields = {name: described["head"][name] for name in described["head"]}
+            fields = described["head"]
             head = HeadConfig(**fields | {"outputs": tuple(fields["outputs"])})
             window = described["preprocessing"]["window_seconds"]
             config = EchoFMConfig(**described["architecture"], window_seconds=window)
             with torch.device("meta"):
                 model = cls(EchoFM(config), head)
             model.load_state_dict(weights, assign=True)
-        except (KeyError, TypeError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:400]
             raise ValueError(f"{folder}: not a head of echofm finetune: {reason}") from error
         return model.eval()
@@ -202,7 +203,8 @@ class EchoFMHead(nn.Module):
             x = F.adaptive_avg_pool2d(x.flatten(0, 1).movedim(-1, 1), GRID)  # [B*t, D, G, G]
             x = x.movedim(1, -1).unflatten(0, (-1, c.steps))  # [B, t, G, G, D]
         x = x.flatten(2, 3)  # [B, t, P, D]
-        spread = (x.var(1, unbiased=False) + SMALL).sqrt()  # [B, P, D]
+        # Of the spread its root: a few places move much more than all others.
+        spread = (x.var(1, unbiased=False) + SMALL) ** 0.25  # [B, P, D]
         x = torch.cat([x.mean(1), spread], -1)  # [B, P, 2D]
         if recordings is None:
             return x
@@ -236,15 +238,17 @@ class EchoFMHead(nn.Module):
                 found.append({"refused": f"{recording.reason}: {recording.detail}"})
                 continue
             windows = torch.from_numpy(recording.frames[recording.index])  # [w, T, S, S(, 3)]
-            clips = self.encoder.preprocess(windows)  # [w, 3, T, S, S]
-            maps.append(self.maps(clips, torch.zeros(len(clips), dtype=torch.long)))
+            clips = map(self.encoder.preprocess, windows.split(TOGETHER))  # [<=8, 3, T, S, S]
+            own = torch.cat([self.maps(some) for some in clips])  # [w, P, 2D]
+            maps.append(own.mean(0, keepdim=True))  # [1, P, 2D]
             found.append({})
         if maps:
             every = torch.cat(maps)  # [R, P, 2D]
-            together = torch.zeros(len(every), dtype=torch.long) if self.config.study else None
-            answers = self.head.answers(self.head(every, together)).expand(len(every), -1)
+            one = torch.zeros(len(every), dtype=torch.long, device=every.device)
+            y = self.head(every, one if self.config.study else None)  # [R, C] or [1, C]
+            answers = self.head.answers(y).expand(len(every), -1)
             told = iter(self.told(answers))
-            found = [one or next(told) for one in found]
+            found = [refused or next(told) for refused in found]
         return found
 
     def told(self, answers: Tensor) -> list[dict]:
@@ -269,7 +273,7 @@ def read_folder(folder: Path) -> tuple[dict, dict[str, Tensor]]:
             raise FileNotFoundError(f"{file}: no such file; give the folder that holds it")
     try:
         described = json.loads(config_file.read_text())
-        version = described["head_format"]
+        version = int(described["head_format"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{config_file}: not that of a head; is it an encoder's?") from error
     if version > FORMAT:

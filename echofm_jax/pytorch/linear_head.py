@@ -32,7 +32,8 @@ def standardise(head: ClipHead, maps: torch.Tensor) -> None:
     spread = maps.std(0, unbiased=False)
     typical = spread.square().mean().sqrt()
     head.mean.copy_(maps.mean(0))
-    head.scale.copy_((spread.square() + (FLAT * typical).square() + 1e-12).sqrt())
+    if typical:  # else all that there is to learn from looks the same
+        head.scale.copy_((spread.square() + (FLAT * typical).square()).sqrt())
 
 
 def fit_linear(
@@ -49,9 +50,11 @@ def fit_linear(
     from sklearn.decomposition import PCA
 
     x = ((maps - head.mean) / head.scale).flatten(1).numpy()  # [R, F]
-    parts = PCA(min(COMPONENTS, *x.shape), svd_solver="auto", random_state=0).fit(x)
+    with np.errstate(invalid="ignore"):  # variance of one clip, or of clips that look the same
+        parts = PCA(min(COMPONENTS, *x.shape), svd_solver="auto", random_state=0).fit(x)
     z = parts.transform(x)  # [R, K]
-    unit = np.sqrt(np.square(z).sum(1).mean())  # then STRENGTHS mean the same for every encoder
+    # In this unit STRENGTHS mean the same for every encoder.
+    unit = np.sqrt(np.square(z).sum(1).mean()) or 1.0
     task, count = head.config.task, len(head.config.outputs)
     weights = class_weights(targets, count) if balanced and task != "number" else None
     fitted = choose(task, count, z / unit, targets, patients, weights)

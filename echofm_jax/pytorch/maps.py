@@ -56,9 +56,8 @@ def recording_maps(
         return all_windows(pixels, cut)
 
     rows = range(done, len(clips))
-    show = tqdm(
-        rows, "encoding clips", unit="clip", file=sys.stderr, disable=None if rows else True
-    )
+    hidden = True if quiet or not rows else None  # None: where standard error is no terminal
+    show = tqdm(rows, "encoding clips", unit="clip", file=sys.stderr, disable=hidden)
     for row, windows in zip(show, read_ahead(rows, read), strict=True):
         if windows is None:
             unknown.append(clips[row].name)

@@ -17,6 +17,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -216,6 +217,12 @@ class EchoFM(nn.Module):
         try:
             fields = json.loads(config_file.read_text())
             window = fields["preprocessing"]["window_seconds"]
+            known = {field.name for field in dataclasses.fields(EchoFMConfig)}
+            if unknown := sorted(set(fields["architecture"]) - known):
+                raise ValueError(
+                    f"it has {', '.join(unknown)}, which this version does not know: "
+                    "exported by a newer echofm_jax? Install that"
+                )
             config = EchoFMConfig(**fields["architecture"], window_seconds=window)
             with torch.device("meta"):  # no memory, no initialisation: the file has every value
                 model = cls(config)
@@ -234,7 +241,10 @@ class EchoFM(nn.Module):
             model.load_state_dict(state, assign=True)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:600]
-            raise ValueError(f"{weights_file}: not the weights of its config: {reason}") from error
+            raise ValueError(
+                f"{weights_file}: not the weights of its config, usually because "
+                f"{_usual_mistake(model, state)}: {reason}"
+            ) from error
         return model.to(dtype).resize(frames, size)
 
     def resize(self, frames: int | None = None, size: int | None = None) -> "EchoFM":
@@ -406,6 +416,20 @@ def _window(config: EchoFMConfig, total: int, fps: float | None) -> Tensor:
     starts = math.ceil(total - 0.5 - samples[-1].item())  # from which the window fits
     nearest = ((max(starts - 1, 0) // 2 + samples) % total + 0.5).long()
     return nearest % total
+
+
+def _usual_mistake(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """Where weights with such keys and shapes usually come from."""
+    missing = model.state_dict().keys() - state.keys()
+    if any(".qkv." in key for key in state):
+        return "they are of another code, which fuses q, k and v (timm, VideoMAE, DINO)"
+    if any(key.startswith(("module.", "_orig_mod.")) for key in state):
+        return "they were saved inside DataParallel or torch.compile: remove the keys' prefix"
+    if missing and all(key.startswith(("decoder", "mask", "prj")) for key in missing):
+        return "they are an encoder's alone, without decoder and projector"
+    if state.keys() == model.state_dict().keys():
+        return "the config is of another size, clip or patch than the weights"
+    return "weights and config are of two models: copy both from one export"
 
 
 def _positions(spatial: Tensor, temporal: Tensor) -> Tensor:

@@ -18,11 +18,9 @@ def choose(model: EchoFMHead, recipe: Recipe) -> list[dict]:
     if recipe.mode == "lora":
         from peft import LoraConfig, inject_adapter_in_model
 
-        config = LoraConfig(r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules=["q", "v"])
+        names = r"blocks\.\d+\.attn\.[qv]"  # the whole name: neither decoder's nor projector's
+        config = LoraConfig(r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules=names)
         inject_adapter_in_model(config, encoder)  # its parameters learn, no others
-        for name, parameter in encoder.named_parameters():
-            if name.startswith(UNUSED):
-                parameter.requires_grad_(False)
     elif recipe.mode == "adapter":
         for block in encoder.blocks:
             block.mlp.down.requires_grad_(True)

@@ -53,6 +53,11 @@ def default_recipe(**fields: object) -> ConfigDict:
 
 def checked(config: ConfigDict) -> Recipe:
     """The recipe of a config; raises InputError naming every field that cannot be."""
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    if unknown := sorted(set(config) - fields):
+        raise InputError(
+            f"recipe: it has no {', '.join(unknown)}: give a file of configs/finetune/"
+        )
     recipe = Recipe(**config)
     problems = [
         f"{name}={getattr(recipe, name)!r} is none of {', '.join(allowed)}"

@@ -23,19 +23,23 @@ def scores(
     patients: Sequence[str],
 ) -> dict[str, Score]:  # fmt: skip
     """Scores of answers [R, names] (probabilities) or [R, 1] (the number) against targets [R]."""
-    measure = {"classes": of_classes, "grades": of_grades, "number": of_numbers}[task]
 
     def figures(rows: np.ndarray) -> dict[str, float]:
-        return measure(torch.from_numpy(answers[rows]), torch.from_numpy(targets[rows]),
-                       len(outputs))  # fmt: skip
+        return measure(task, outputs, answers[rows], targets[rows])
 
     return with_intervals(figures, patients)
 
 
+def measure(
+    task: str, outputs: Sequence[str], answers: np.ndarray, targets: np.ndarray
+) -> dict[str, float]:
+    """The values of `scores` alone."""
+    of = {"classes": of_classes, "grades": of_grades, "number": of_numbers}[task]
+    return of(torch.from_numpy(answers), torch.from_numpy(targets), len(outputs))
+
+
 def with_intervals(
-    figures: Callable[[np.ndarray], Mapping[str, float]],
-    patients: Sequence[str],
-    draws: int = DRAWS,
+    figures: Callable[[np.ndarray], Mapping[str, float]], patients: Sequence[str]
 ) -> dict[str, Score]:
     """`figures(rows)` of all rows, and of rows of patients that are drawn with replacement."""
     names, whose = np.unique(np.asarray(patients), return_inverse=True)
@@ -44,7 +48,7 @@ def with_intervals(
     rng = np.random.default_rng(0)
     drawn = [
         figures(np.concatenate([own[i] for i in rng.integers(len(own), size=len(own))]))
-        for _ in range(draws)
+        for _ in range(DRAWS)
     ]
     result = {}
     for name, value in found.items():
