@@ -64,10 +64,13 @@ setup(
         "cuda12": ["jax[cuda12]>=0.10.2"],
         "beam": ["apache-beam>=2.77"],  # 166 MB; holds pillow < 13, protobuf < 7, pyarrow < 26
         "dev": [
+            "ipykernel>=7.4.0",  # with the next two: notebooks are run by their tests
             "kubeflow-trainer-api>=2.3",  # the JobSet schema, as models
             "kubernetes-validate>=1.37",  # the Job and Pod schemas
             "libtpu>=0.0.52",
             "monai>=1.6.1",
+            "nbclient>=0.11.0",
+            "nbformat>=5.11.1",
             "onnx>=1.23",
             "onnxruntime>=1.32",
             "onnxscript>=0.7",

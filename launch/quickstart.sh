@@ -98,10 +98,13 @@ Everything is in $output
                         NAME-dark: the same for a dark page
   run/evaluation.json   every figure of the evaluation
   exported/             weights for PyTorch: model.safetensors, modeling_echofm.py, model card;
-                        echofm.pth for the official code
+                        hf_echofm.py for transformers, echofm.pth for the official code
 Next
   ingest your archive   echofm ingest --source ARCHIVE --data_dir DATA
   train for real        echofm train --config=configs/vit_b.py --workdir=W --config.data.dir=DATA
   try the paper's loss  --config=configs/vit_b.py:paper
+  features of files     echofm embed --model=$output/exported --source=FILES --output=features.npz
+  a head of your own    echofm finetune --model=$output/exported --task=view --source=$output/data \\
+                            --workdir=W         (pip install -e '.[finetune]')
   watch a run           tensorboard --logdir W      (pip install tensorboard)
 TEXT
