@@ -22,7 +22,12 @@ class Reader(Protocol):
     """Reads the pixels of one clip; picklable, for it runs in worker processes."""
 
     def __call__(self, size: int, colour: bool) -> Pixels:
-        """Pixels of side `size`. Raises Rejected when the file is no usable clip."""
+        """Pixels of side `size`.
+
+        Raises:
+          Rejected: the file is no usable clip.
+          InputError: what we wrote ourselves, a shard or a cached clip, was damaged since.
+        """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,14 +12,15 @@ SHOWN = 5  # names of clips in a message
 
 def check_patients(clips: Sequence[LabelledClip]) -> None:
     """Raise InputError if a patient has clips in two of the owner's splits."""
-    splits = collections.defaultdict(set)
+    placed: dict[str, dict[str, str]] = collections.defaultdict(dict)  # patient: split: a clip
     for clip in clips:
         if clip.split:
-            splits[clip.patient].add(clip.split)
-    if torn := sorted(patient for patient, found in splits.items() if len(found) > 1):
+            placed[clip.patient].setdefault(clip.split, clip.name)
+    if torn := [splits for splits in placed.values() if len(splits) > 1]:
+        pair = " and ".join(torn[0].values())
         raise InputError(
-            f"{len(torn)} patients have clips in two splits, such as {torn[0]}: give all clips of "
-            "a patient one split"
+            f"{len(torn)} patients have clips in two splits, such as {pair}: give all clips of a "
+            "patient one split"
         )
 
 

@@ -56,8 +56,10 @@ class FileReader:
     @property
     def key(self) -> str:
         """What its pixels depend on: the same key, the same pixels."""
-        used = (self.label.fps, self.label.tracings, self.label.mask_files, self.label.still)
-        return repr((self.path.absolute(), stamps(self.path, self.label), used, self.fps,
+        label = self.label
+        shown = label.fps, label.tracings, label.mask_files, label.still
+        fits = len(label.phase), label.end_diastole, label.end_systole  # or is refused
+        return repr((self.path.absolute(), stamps(self.path, label), shown, fits, self.fps,
                      self.precropped, self.structures))  # fmt: skip
 
 

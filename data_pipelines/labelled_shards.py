@@ -23,7 +23,7 @@ def read_shards(data_dir: Path) -> LabelledSet:
     """Every record of every split. Records of one clip are clips of their own, labelled alike.
 
     A record is named SPLIT/NUMBER, its patient is a hash, and so is its examination: records know
-    no other. Reads each record once, and no frames.
+    no other. Each record is read once; no frame is decoded or copied.
 
     Raises:
       InputError: a shard is missing or damaged; BadRecord of one record.

@@ -5,19 +5,17 @@ sense is refused here, before a directory is made or anything is compiled.
 """
 
 import dataclasses
-import difflib
-import importlib.util
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from data_pipelines.augment import NONE, Augment
-from echofm_jax import remat
+from echofm_jax import config_file, remat
 from echofm_jax.architecture import Architecture
+from echofm_jax.config_file import leaves, pick
 from echofm_jax.errors import InputError
 from echofm_jax.masking import KINDS
 from echofm_jax.objective import Objective
@@ -99,49 +97,16 @@ def default_config(model: str, variant: str) -> ConfigDict:
     })  # fmt: skip
 
 
-def pick(table: dict, name: str, what: str = "config field") -> dict:
-    """`table[name]`, or an error that names the nearest valid choice."""
-    if name not in table:
-        near = difflib.get_close_matches(name, table, n=1, cutoff=0.4)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(table)}"
-        raise InputError(f"unknown {what} '{name}': {hint}")
-    return dict(table[name])
-
-
 def parse(overrides: Sequence[str], spec: str) -> ConfigDict:
     """`FILE.py[:variant]` and `--config.section.field=value` overrides → a checked config."""
-    path, _, variant = spec.partition(":")
-    if not Path(path).is_file():
-        raise InputError(f"no config file at {path}: give --config=FILE.py[:variant]")
-    module_spec = importlib.util.spec_from_file_location("echofm_config", path)
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    return override(module.get_config(*filter(None, [variant])), overrides)
+    return override(config_file.read(spec), overrides)
 
 
 def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
-    """Apply `--config.section.field=value`, each to the field's own type, and check the result."""
-    config.lock()
-    fields = leaves(config)
-    for argument in overrides:
-        pick(dict.fromkeys(fields, ()), argument.partition("=")[0].removeprefix("--config."))
-    values, argv = flags.FlagValues(), ["echofm", *overrides]
-    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
-    try:
-        values(argv)
-    except (flags.Error, TypeError, ValueError) as error:
-        raise InputError(f"bad override: {error}") from error
-    check(values.config)
-    return values.config
-
-
-def leaves(config: ConfigDict, prefix: str = "") -> dict:
-    """Nested config → {'section.field': value}."""
-    flat = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        flat |= leaves(value, f"{name}.") if isinstance(value, ConfigDict) else {name: value}
-    return flat
+    """Apply `--config.section.field=value`, and check the result."""
+    config = config_file.override(config, overrides)
+    check(config)
+    return config
 
 
 def check(config: ConfigDict) -> None:

@@ -72,9 +72,11 @@ def test_what_has_changed_is_read_again(source, tmp_path):
     second, _ = cached(found, SIZE, False, folder, 1)
     assert len(second[0].read(SIZE, False).frames) == 3
     assert len(first[0].read(SIZE, False).frames) == 4
-    third, _ = cached(found, 32, True, folder, 1)
-    assert third[0].read(32, True).frames.shape == (3, 32, 32, 3)
-    assert len(list(folder.iterdir())) == 3
+    for size, colour in ((32, False), (32, True)):
+        (other,), _ = cached(found, size, colour, folder, 1)
+        assert other.read.path != second[0].read.path
+        assert unpack(other.read.path.read_bytes()).frames.shape[1:3] == (32, 32)
+    assert len(list(folder.iterdir())) == 4
 
 
 def test_what_may_be_the_machines_fault_is_tried_again(source, tmp_path):
@@ -91,12 +93,28 @@ def test_nothing_half_written_is_left(source, tmp_path):
     place = tmp_path / "none" / "name"  # no such folder, as when the disk is full
     with pytest.raises(InputError, match=r"cannot keep clips in .*: free some space"):
         keep((clip.read, SIZE, False, place))
-    place.parent.mkdir()
+    place.with_suffix(".npz").mkdir(parents=True)  # what was written cannot get its name
+    with pytest.raises(InputError, match="cannot keep clips in"):
+        keep((clip.read, SIZE, False, place))
+    assert [path.name for path in place.parent.iterdir()] == ["name.npz"]
+    place.with_suffix(".npz").rmdir()
     assert keep((clip.read, SIZE, False, place)) == ()
     assert [path.name for path in place.parent.iterdir()] == ["name.npz"]
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot keep clips in"):
         cached([clip], SIZE, False, tmp_path / "file", 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "detail"),
+    [(KeyError("DOE^JANE"), "KeyError"), (MemoryError(), "needs more memory than a worker has")],
+)
+def test_a_file_on_which_we_fail_stops_no_other(tmp_path, error, detail):
+    def fails(size, colour):
+        raise error
+
+    assert keep((fails, SIZE, False, tmp_path / "name")) == ("failed", detail)
+    assert not any(tmp_path.iterdir())  # so that it is tried again
 
 
 def test_damage_is_named(source, tmp_path):

@@ -52,5 +52,5 @@ def test_the_columns_that_there_are_are_named():
 def test_a_patient_in_two_splits():
     check_patients(clips(("a", "x", "train"), ("a", "x", ""), ("b", "x", "test")))
     torn = [("a", "x", "train"), ("a", "x", "test"), ("b", "x", "val"), ("b", "x", "test")]
-    with pytest.raises(InputError, match="2 patients have clips in two splits, such as a"):
+    with pytest.raises(InputError, match="2 patients have clips in two splits, such as c0 and c1:"):
         check_patients(clips(*torn))

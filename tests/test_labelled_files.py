@@ -45,7 +45,12 @@ def test_masks_lie_where_the_frames_show_the_ventricle(folder, size):
         assert set(np.unique(mask)) == {0, 2}
         shared = (dark & (mask == 2)).sum() / (dark | (mask == 2)).sum()
         assert shared > 0.85, shared
-        assert not mask[~pixels.sector].any()
+
+
+def test_masks_end_where_the_sector_does(folder, tmp_path):
+    Image.fromarray(np.ones((HEIGHT, WIDTH), np.uint8)).save(tmp_path / "m.png")
+    pixels = reader(folder, (str(tmp_path / "m.png"), 3))(64, False)
+    assert np.array_equal(pixels.masks[3], pixels.sector) and pixels.masks[3].dtype == np.uint8
 
 
 def test_a_palette_shows_numbers_in_colours(folder):
@@ -92,9 +97,11 @@ def test_the_key_follows_what_pixels_depend_on(folder, tmp_path):
     keys = {read.key, dataclasses.replace(read, fps=20.0).key}
     keys.add(dataclasses.replace(read, precropped=False).key)
     keys.add(dataclasses.replace(read, structures=("a", "b", "c")).key)
+    wrong = dataclasses.replace(read.label, end_systole=(9,))  # for which the file is refused
+    keys.add(dataclasses.replace(read, label=wrong).key)
     (tmp_path / "m.png").write_bytes((folder / "m6.png").read_bytes() + b" ")
     keys.add(read.key)
-    assert len(keys) == 5
+    assert len(keys) == 6
     known = dataclasses.replace(read, label=dataclasses.replace(read.label, ejection_fraction=50.0))
     assert known.key == read.key  # a corrected label costs no second reading
 

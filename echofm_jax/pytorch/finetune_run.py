@@ -1,0 +1,229 @@
+"""One training of `echofm finetune` on clips: encoder and labels in, a folder of results out.
+
+RUN/head/            the trained head, see head_folder; holds no name
+    predictions.csv  an answer for every test clip or examination, by its owner's name: private
+    metrics.json     figures, also of the figures' pictures; written last: the run is whole
+    figures/         pictures
+"""
+
+import csv
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data_pipelines.labelled import LabelledClip, word
+from echofm_jax.atomic import write_text
+from echofm_jax.errors import InputError
+from echofm_jax.pytorch import clip_figures, head_folder, parameters
+from echofm_jax.pytorch.clip_training import Part, answers, part, train_clips
+from echofm_jax.pytorch.fitting import draw
+from echofm_jax.pytorch.head_echofm import EchoFMHead, HeadConfig
+from echofm_jax.pytorch.maps import recording_maps
+from echofm_jax.pytorch.modeling_echofm import EchoFM
+from echofm_jax.pytorch.recipe import Recipe
+from echofm_jax.pytorch.scores import scores
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What one training depends on."""
+
+    folder: Path
+    model: Path  # the exported encoder
+    random: bool  # its weights are not used
+    task: str  # classes, grades, number, masks
+    target: str
+    outputs: tuple[str, ...]  # names of classes, grades or structures; of a number its unit
+    splits: Mapping[str, Sequence[LabelledClip]]
+    recipe: Recipe
+    seed: int
+    colour: bool
+    device: str
+    cache: Path
+    simulated: bool
+
+    @property
+    def key(self) -> str:
+        """Hash of all that the result depends on."""
+        clips = {
+            split: [(repr(clip.read), clip.targets.get(self.target)) for clip in clips]
+            for split, clips in self.splits.items()
+        }
+        told = (self.weights, self.task, self.target, self.outputs, clips, self.recipe, self.colour)
+        return hashlib.sha256(repr((*told, self.seed)).encode(errors="surrogateescape")).hexdigest()
+
+    @property
+    def weights(self) -> str:
+        """What tells the encoder's weights."""
+        described = json.loads((self.model / "config.json").read_text())
+        digest = described["sha256"]["model.safetensors"]
+        return f"random {self.seed} {described['architecture']}" if self.random else digest
+
+
+def encoder(run: Run) -> EchoFM:
+    """The exported encoder, for the recipe's frames and size, or one of random weights.
+
+    Raises InputError when the folder is not one that `echofm export` wrote.
+    """
+    recipe = run.recipe
+    try:
+        model = EchoFM.from_pretrained(
+            run.model, frames=recipe.frames or None, size=recipe.size or None
+        )
+    except (FileNotFoundError, ValueError) as error:
+        raise InputError(
+            f"--model {run.model}: {error}; `echofm export` makes such a folder of a workdir"
+        ) from None
+    if run.random:
+        torch.manual_seed(draw(run.seed, "random weights"))
+        model = EchoFM(model.config)
+    return model
+
+
+def run_clips(run: Run) -> dict:
+    """Train, answer for the test clips, write everything; returns what metrics.json holds."""
+    recipe = run.recipe
+    config = HeadConfig(
+        task=run.task, target=run.target, outputs=run.outputs, kind=recipe.head,
+        hidden=recipe.hidden, dropout=recipe.dropout, study=recipe.study, colour=run.colour,
+        adapter=recipe.adapter if recipe.mode == "adapter" else 0,
+    )  # fmt: skip
+    torch.manual_seed(draw(run.seed))
+    model = EchoFMHead(encoder(run), config).to(run.device).eval()
+    every = [clip for clips in run.splits.values() for clip in clips]
+    maps = recording_maps(
+        model, every, batch=recipe.batch, colour=run.colour, folder=run.cache, weights=run.weights
+    )
+    parts, begin = {}, 0
+    for split, clips in run.splits.items():
+        rows = slice(begin, begin := begin + len(clips))
+        parts[split] = part(clips, targets(run, clips), maps[rows], recipe.study)
+    history = train_clips(
+        model, parts["train"], parts["val"], recipe,
+        seed=run.seed, colour=run.colour, state_file=run.folder / "state.pt", key=run.key,
+    )  # fmt: skip
+    test = parts["test"]
+    seen = test.maps if recipe.mode == "frozen" else recording_maps(
+        model, test.clips, batch=recipe.batch, colour=run.colour
+    )  # fmt: skip
+    told = answers(model, test, seen)
+    truth = test.targets[test.first]
+    whose = [test.clips[i].patient for i in test.first]
+    figures = scores(run.task, run.outputs, told, truth, whose)
+    chance = scores(run.task, run.outputs, blind(run, parts["train"], len(truth)), truth, whose)
+    clip_figures.draw(run, told, truth, whose, history)
+    write_predictions(run, test, told)
+    metrics = {
+        "task": run.task, "target": run.target, "outputs": run.outputs, "seed": run.seed,
+        "weights": "random" if run.random else "pretrained", "simulated": run.simulated,
+        "recipe": dataclasses.asdict(recipe),
+        "clips": {split: len(part.clips) for split, part in parts.items()},
+        "patients": {s: len({c.patient for c in p.clips}) for s, p in parts.items()},
+        "epochs": history,
+        "trained_parameters": trained(model, recipe),
+        "scores": {name: score._asdict() for name, score in figures.items()},
+        "chance": {name: score.value for name, score in chance.items()},
+    }  # fmt: skip
+    head_folder.write_head(run.folder / "head", model, *describe(run, model, metrics, figures))
+    write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    (run.folder / "state.pt").unlink(missing_ok=True)
+    return metrics
+
+
+def targets(run: Run, clips: Sequence[LabelledClip]) -> np.ndarray:
+    """What clips are labelled with, [R]: indices of names, or numbers."""
+    values = [clip.targets[run.target] for clip in clips]
+    if run.task == "number":
+        return np.array(values, np.float64)
+    return np.array([run.outputs.index(word(value)) for value in values], np.int64)
+
+
+def blind(run: Run, train: Part, count: int) -> np.ndarray:
+    """[count, names] or [count, 1]: what somebody answers who knows the training labels alone."""
+    known = train.targets[train.first]
+    if run.task == "number":
+        return np.full((count, 1), known.mean())
+    share = np.bincount(known, minlength=len(run.outputs)) / len(known)
+    return np.repeat(share[None], count, 0)
+
+
+def trained(model: EchoFMHead, recipe: Recipe) -> int:
+    """Values that learned: of the head, and of the encoder what the recipe says."""
+    head = sum(p.numel() for p in model.head.parameters())
+    names = [name for name, _ in model.encoder.named_parameters()]
+    used = [n for n in names if not n.startswith(parameters.UNUSED)]
+    if recipe.mode == "adapter":
+        used = [n for n in used if ".mlp.down." in n or ".mlp.up." in n]
+    elif recipe.mode == "lora":
+        width = model.encoder.config.width
+        return head + 4 * recipe.rank * width * model.encoder.config.depth  # q, v; two factors
+    elif recipe.mode == "frozen":
+        used = []
+    return head + sum(model.encoder.get_parameter(name).numel() for name in used)
+
+
+def write_predictions(run: Run, test: Part, told: np.ndarray) -> None:
+    """A line a clip, or an examination: name, patient, split, truth, answer, probabilities."""
+    path = run.folder / "predictions.csv"
+    half = path.with_name(f".{path.name}")
+    names = [f"p_{name}" for name in run.outputs] if run.task != "number" else []
+    with half.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        table = csv.writer(file)
+        table.writerow(["study" if run.recipe.study else "file", run.target, "answer", *names])
+        for row, i in zip(told, test.first, strict=True):
+            clip = test.clips[i]
+            name = (clip.study or clip.name) if run.recipe.study else clip.name
+            if run.task == "number":
+                table.writerow([name, clip.targets[run.target], f"{row[0]:.3f}"])
+            else:
+                answer = run.outputs[int(row.argmax())]
+                shares = [f"{p:.4f}" for p in row]
+                table.writerow([name, clip.targets[run.target], answer, *shares])
+    half.replace(path)
+
+
+def describe(
+    run: Run, model: EchoFMHead, metrics: Mapping, figures: Mapping
+) -> tuple[dict, tuple[str, ...], dict[str, str]]:
+    """(config.json, files of code, what fills the card) of the head's folder."""
+    known = json.loads((run.model / "config.json").read_text())
+    architecture = dataclasses.asdict(model.encoder.config)
+    window = architecture.pop("window_seconds")
+    c = model.encoder.config
+    described = {
+        "head": dataclasses.asdict(model.config),
+        "architecture": architecture,
+        "preprocessing": {"frames": c.frames, "size": c.size, "window_seconds": window},
+        "encoder": "random weights" if run.random else known.get("provenance", {}),
+        "recipe": metrics["recipe"],
+        "scores": metrics["scores"],
+    }
+    what = f"the {run.target.replace('_', ' ')}"
+    answers_with = (
+        f"its unit is {run.outputs[0]}" if run.task == "number" else ", ".join(run.outputs)
+    )
+    unit = "all clips of an examination" if run.recipe.study else "a clip"
+    recipe = "; ".join(f"{name} {value}" for name, value in metrics["recipe"].items())
+    card = {
+        "title": f"EchoFM head: {run.target.replace('_', ' ')}",
+        "answers": f"Tells {what} of {unit}: {answers_with}.",
+        "encoder": f"width {c.width}, depth {c.depth}, {c.frames} frames of {c.size}x{c.size}, "
+        + ("random weights" if run.random else "pre-trained without labels"),
+        "name": "head",
+        "loader": "EchoFMHead",
+        "alone": "Without it, `from head.head_echofm import EchoFMHead` (torch and safetensors) "
+        "answers for windows: `model.head.answers(model(clips))`.",
+        "train": metrics["clips"]["train"],
+        "patients": metrics["patients"]["train"],
+        "test": metrics["clips"]["test"],
+        "test_patients": metrics["patients"]["test"],
+        "measured": head_folder.score_rows(figures),
+        "training": recipe,
+        "simulated": head_folder.SIMULATED if run.simulated else "",
+    }  # fmt: skip
+    return described, ("modeling_echofm.py", "head_echofm.py"), card

@@ -1,0 +1,282 @@
+"""A trained head with its encoder, in a folder of its own: recordings in, answers out.
+
+    head = EchoFMHead.from_pretrained("FOLDER")
+    for answer in head.predict(["study/clip.dcm", "other.avi"]):
+        print(answer)
+
+Needs torch and safetensors; `predict` also needs echofm_jax, which reads and cleans the files.
+
+A clip head reads a map: the encoder's tokens, averaged over a grid of at most GRID x GRID places,
+their mean and their spread over the time steps of a window, averaged over a recording's windows.
+So it knows where in the sector something is and how much it moves, and forgets when.
+
+Shapes: B windows, R recordings, E examinations, t time steps, P places, D width, C outputs.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from .modeling_echofm import EchoFM, EchoFMConfig, refuse_changed
+
+GRID = 7  # places along each side of a map, at most
+FORMAT = 1  # of the folder; a reader refuses newer ones
+TASKS = ("classes", "grades", "number")
+KINDS = ("linear", "mlp", "attentive")
+SMALL = 1e-6  # added under a root, whose gradient then is finite
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """What a head answers, and how it is built."""
+
+    task: str  # of TASKS: one of several names; of names in an order; a number
+    target: str  # the labels' column that it learned
+    outputs: tuple[str, ...]  # the names; of a number its unit
+    kind: str = "linear"  # of KINDS
+    hidden: int = 256  # width of mlp and attentive
+    dropout: float = 0.0  # of what is read, while it is trained
+    study: bool = False  # one answer for all recordings of an examination
+    adapter: int = 0  # width of the adapters in the encoder's blocks; 0: it has none
+    colour: bool = False  # whether it was shown colour
+
+    @property
+    def values(self) -> int:
+        """C, outputs of the head: grades share one score, told apart by thresholds."""
+        return len(self.outputs) if self.task == "classes" else 1
+
+
+class ClipHead(nn.Module):
+    """Maps of recordings to what the task asks for, before it is made an answer."""
+
+    def __init__(self, config: HeadConfig, places: int, width: int):
+        super().__init__()
+        if config.task not in TASKS or config.kind not in KINDS:
+            raise ValueError(f"head: task {config.task!r} of kind {config.kind!r} is not known")
+        self.config = config
+        c = config.values
+        # From the training set, where what is read has mean 0 and spread 1, and so has a number.
+        self.register_buffer("mean", torch.zeros(places, width))
+        self.register_buffer("scale", torch.ones(places, width))
+        self.register_buffer("offset", torch.zeros(()))
+        self.register_buffer("unit", torch.ones(()))
+        self.drop = nn.Dropout(config.dropout)
+        flat = places * width
+        if config.kind == "linear":
+            self.out = nn.Linear(flat, c)
+        elif config.kind == "mlp":
+            self.hidden = nn.Linear(flat, config.hidden)
+            self.out = nn.Linear(config.hidden, c)
+        else:
+            self.embed = nn.Linear(width, config.hidden)
+            self.place = nn.Parameter(0.02 * torch.randn(places, config.hidden))
+            self.query = nn.Parameter(0.02 * torch.randn(1, 1, config.hidden))
+            self.attend = nn.MultiheadAttention(config.hidden, 4, batch_first=True)
+            self.norm = nn.LayerNorm(config.hidden)
+            self.out = nn.Linear(config.hidden, c)
+        nn.init.zeros_(self.out.weight)  # at first it answers the training set's mean
+        nn.init.zeros_(self.out.bias)
+        if config.task == "grades":
+            self.thresholds = nn.Parameter(torch.linspace(-1, 1, len(config.outputs) - 1))
+        if config.study:
+            self.look = nn.Linear(width, 64)
+            self.weigh = nn.Linear(64, 1)
+
+    def forward(self, maps: Tensor, studies: Tensor | None = None) -> Tensor:
+        """Maps [R, P, 2D] to [R, C], or [E, C] with the examinations' numbers `studies` [R]."""
+        x = (maps - self.mean) / self.scale  # [R, P, 2D]
+        y = self.read(self.drop(x))  # [R, C]
+        if studies is not None:
+            # Attention over the recordings of an examination (Ilse et al. 2018, arXiv 1802.04712).
+            weight = self.weigh(torch.tanh(self.look(x.mean(1))))[:, 0]  # [R]
+            own = F.one_hot(studies).T.bool()  # [E, R]
+            y = torch.where(own, weight, -torch.inf).softmax(1) @ y  # [E, C]
+        return y
+
+    def read(self, x: Tensor) -> Tensor:
+        """Standardised maps [R, P, 2D] to [R, C]."""
+        if self.config.kind == "linear":
+            return self.out(x.flatten(1))
+        if self.config.kind == "mlp":
+            return self.out(self.drop(F.gelu(self.hidden(x.flatten(1)))))
+        x = self.embed(x) + self.place  # [R, P, hidden]
+        query = self.query.expand(len(x), -1, -1)  # [R, 1, hidden]
+        seen, _ = self.attend(query, x, x, need_weights=False)  # [R, 1, hidden]
+        return self.out(self.norm(seen[:, 0]))
+
+    def above(self, y: Tensor) -> Tensor:
+        """Log-odds [R, grades - 1] that a grade lies above each of the lower ones, from [R, 1].
+
+        Proportional odds (McCullagh 1980); thresholds in ascending order, whatever they learn.
+        """
+        return y - self.thresholds.sort().values
+
+    def answers(self, y: Tensor) -> Tensor:
+        """Probabilities [R, names] of what `forward` gave, or the number [R, 1] in its unit."""
+        if self.config.task == "classes":
+            return y.softmax(-1)
+        if self.config.task == "number":
+            return y * self.unit + self.offset
+        above = self.above(y).sigmoid()  # [R, names-1], falling
+        ends = torch.ones_like(y), torch.zeros_like(y)
+        return -torch.cat([ends[0], above, ends[1]], 1).diff(dim=1)
+
+
+class Adapter(nn.Module):
+    """A feed-forward layer with a narrow one beside it (AdaptFormer, arXiv 2205.13535)."""
+
+    def __init__(self, mlp: nn.Module, width: int, adapter: int):
+        super().__init__()
+        self.mlp = mlp
+        self.down = nn.Linear(width, adapter)
+        self.up = nn.Linear(adapter, width)
+        nn.init.zeros_(self.up.weight)  # at first nothing is added
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] to [..., D]."""
+        return self.mlp(x) + self.up(F.relu(self.down(x)))
+
+
+class EchoFMHead(nn.Module):
+    """An encoder with a head on it."""
+
+    def __init__(self, encoder: EchoFM, config: HeadConfig):
+        super().__init__()
+        self.encoder, self.config = encoder, config
+        c = encoder.config
+        if config.adapter:
+            for block in encoder.blocks:
+                block.mlp = Adapter(block.mlp, c.width, config.adapter)
+        self.head = ClipHead(config, min(c.size // c.patch, GRID) ** 2, 2 * c.width)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "EchoFMHead":
+        """Load a folder that `echofm finetune` wrote, on the CPU, ready to answer.
+
+        Nothing in it is run, nothing unpickled. Raises FileNotFoundError when a file is absent and
+        ValueError, naming it, when one is damaged, changed or of a newer version.
+        """
+        described, weights = read_folder(Path(folder))
+        try:
+            fields = {name: described["head"][name] for name in described["head"]}
+            head = HeadConfig(**fields | {"outputs": tuple(fields["outputs"])})
+            window = described["preprocessing"]["window_seconds"]
+            config = EchoFMConfig(**described["architecture"], window_seconds=window)
+            with torch.device("meta"):
+                model = cls(EchoFM(config), head)
+            model.load_state_dict(weights, assign=True)
+        except (KeyError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:400]
+            raise ValueError(f"{folder}: not a head of echofm finetune: {reason}") from error
+        return model.eval()
+
+    def forward(
+        self, clips: Tensor, recordings: Tensor | None = None, studies: Tensor | None = None
+    ) -> Tensor:
+        """Windows [B, 3, T, H, W] in [0, 1] to [R, C], or [E, C]; see `ClipHead.answers`.
+
+        Args:
+          clips: the windows.
+          recordings: [B] whose they are, numbers from 0; None: each is a recording.
+          studies: [R] which examinations the recordings belong to, numbers from 0.
+        """
+        return self.head(self.maps(clips, recordings), studies)
+
+    def maps(self, clips: Tensor, recordings: Tensor | None = None) -> Tensor:
+        """What the head reads of recordings, [R, P, 2D]."""
+        c = self.encoder.config
+        x = self.encoder.encode_tokens(clips).float()  # [B, t*L, D]
+        side = c.size // c.patch
+        x = x.unflatten(1, (c.steps, side, side))  # [B, t, g, g, D]
+        if side > GRID:
+            x = F.adaptive_avg_pool2d(x.flatten(0, 1).movedim(-1, 1), GRID)  # [B*t, D, G, G]
+            x = x.movedim(1, -1).unflatten(0, (-1, c.steps))  # [B, t, G, G, D]
+        x = x.flatten(2, 3)  # [B, t, P, D]
+        spread = (x.var(1, unbiased=False) + SMALL).sqrt()  # [B, P, D]
+        x = torch.cat([x.mean(1), spread], -1)  # [B, P, 2D]
+        if recordings is None:
+            return x
+        own = F.one_hot(recordings).to(x).T  # [R, B]
+        return ((own / own.sum(1, keepdim=True)) @ x.flatten(1)).unflatten(1, x.shape[1:])
+
+    @torch.inference_mode()
+    def predict(
+        self,
+        files: Sequence[str | Path],
+        *,
+        fps: float = 0.0,
+        precropped: bool = False,
+    ) -> list[dict]:
+        """An answer for each file, read and cleaned as for training.
+
+        `{"answer": name, "probabilities": {name: p}}`, of a number `{"answer": 55.1, "unit": "%"}`,
+        of a file that cannot be used `{"refused": reason}`. A head for examinations takes all files
+        for one. `fps`: of files that do not tell theirs; `precropped`: they show the image alone.
+        """
+        from data_pipelines.clean_files import Cut, Refused, read_many, stamped
+
+        c = self.encoder.config
+        cut = Cut(
+            size=c.size, frames=c.frames, window_seconds=c.window_seconds,
+            fps=fps, precropped=precropped, colour=self.config.colour,
+        )  # fmt: skip
+        found, maps = [], []
+        for recording in read_many([stamped(Path(file)) for file in files], cut, 0):
+            if isinstance(recording, Refused):
+                found.append({"refused": f"{recording.reason}: {recording.detail}"})
+                continue
+            windows = torch.from_numpy(recording.frames[recording.index])  # [w, T, S, S(, 3)]
+            clips = self.encoder.preprocess(windows)  # [w, 3, T, S, S]
+            maps.append(self.maps(clips, torch.zeros(len(clips), dtype=torch.long)))
+            found.append({})
+        if maps:
+            every = torch.cat(maps)  # [R, P, 2D]
+            together = torch.zeros(len(every), dtype=torch.long) if self.config.study else None
+            answers = self.head.answers(self.head(every, together)).expand(len(every), -1)
+            told = iter(self.told(answers))
+            found = [one or next(told) for one in found]
+        return found
+
+    def told(self, answers: Tensor) -> list[dict]:
+        """What `ClipHead.answers` gave, in words."""
+        names = self.config.outputs
+        if self.config.task == "number":
+            return [{"answer": float(y), "unit": names[0]} for y in answers[:, 0]]
+        return [
+            {
+                "answer": names[int(p.argmax())],
+                "probabilities": dict(zip(names, p.tolist(), strict=True)),
+            }
+            for p in answers
+        ]
+
+
+def read_folder(folder: Path) -> tuple[dict, dict[str, Tensor]]:
+    """(config.json, weights) of a head's folder; raises as `from_pretrained` says."""
+    config_file, weights_file = folder / "config.json", folder / "model.safetensors"
+    for file in (config_file, weights_file):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: no such file; give the folder that holds it")
+    try:
+        described = json.loads(config_file.read_text())
+        version = described["head_format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{config_file}: not that of a head; is it an encoder's?") from error
+    if version > FORMAT:
+        raise ValueError(f"{config_file}: of a newer echofm_jax than this one; install that")
+    if not refuse_changed(weights_file):
+        raise ValueError(f"{config_file}: holds no SHA-256 of its weights; copy the folder again")
+    try:
+        return described, load_file(weights_file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{weights_file}: truncated or damaged ({error})") from error

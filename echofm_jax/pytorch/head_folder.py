@@ -1,0 +1,100 @@
+"""A trained head as a folder: weights, config, the code that loads it, a card. No names in it."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import nn
+
+from echofm_jax import __version__
+from echofm_jax.atomic import new_folder
+from echofm_jax.pytorch.head_echofm import FORMAT
+from echofm_jax.pytorch.scores import Score
+from echofm_jax.torch_checkpoint import sha256
+
+HERE = Path(__file__).parent
+CARD = """\
+---
+library_name: pytorch
+license: other
+license_name: code-apache-2.0
+tags: [echocardiography, ultrasound, video]
+---
+# {title}
+
+{answers} Its encoder is EchoFM (arXiv 2410.23413), {encoder}; the head was trained by echofm_jax
+{version} on {train} clips of {patients} patients.
+
+## Use
+
+```python
+from echofm_jax.pytorch import {loader}
+head = {loader}.from_pretrained("{name}")
+answers = head.predict(["clip.dcm", "other.avi"])
+```
+
+`predict` reads and cleans files as for training and needs echofm_jax (`requirements-torch.txt`; no
+JAX). {alone}
+
+## Measured
+
+On {test} clips of {test_patients} other patients; 95 % intervals by bootstrap over patients.
+
+| | value | interval |
+| --- | --- | --- |
+{measured}
+
+## Training
+
+{training}
+
+## Limits
+
+For research. It is not a medical device, and no output may guide the care of a patient. It has seen
+the machines, views and patients of its training data only: measure it on your own before you rely
+on it.
+{simulated}
+## Licence
+
+Code: Apache-2.0. The weights follow the terms of the data that encoder and head were trained on.
+"""
+SIMULATED = """\
+It was trained on simulated clips: it shows how the software works and knows no patient.
+"""
+
+
+def write_head(
+    folder: Path, model: nn.Module, described: Mapping, code: Sequence[str], card: Mapping[str, str]
+) -> None:
+    """Write a head's folder, whole or not at all.
+
+    Args:
+      folder: does not exist yet.
+      model: its state dict is kept.
+      described: what config.json says besides version and digest.
+      code: files of this package that load it, copied.
+      card: what fills the card, see `CARD`.
+
+    Raises InputError when it is there already or cannot be written.
+    """
+    with new_folder(folder) as new:
+        state = {
+            name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+        }
+        save_file(state, new / "model.safetensors")
+        digests = {"model.safetensors": sha256(new / "model.safetensors")}
+        config = {"head_format": FORMAT, **described, "sha256": digests}
+        (new / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        for name in code:
+            shutil.copyfile(HERE / name, new / name)
+        (new / "README.md").write_text(CARD.format_map({"version": __version__, **card}))
+
+
+def score_rows(scores: Mapping[str, Score]) -> str:
+    """Lines of the card's table."""
+    return "\n".join(
+        f"| {name.replace('_', ' ')} | {s.value:.3f} | {s.low:.3f} – {s.high:.3f} |"
+        for name, s in scores.items()
+    )

@@ -1,0 +1,102 @@
+"""What a head reads of every clip, by a frozen encoder: computed once, kept in one file."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data_pipelines.labelled import LabelledClip
+from echofm_jax.atomic import write_text
+from echofm_jax.errors import InputError
+from echofm_jax.pytorch.clip_batches import all_windows, cut_of, read_ahead, times
+from echofm_jax.pytorch.fitting import within_memory
+from echofm_jax.pytorch.head_echofm import EchoFMHead
+
+KEEP = 64  # clips after which what is done is kept
+
+
+def recording_maps(
+    model: EchoFMHead,
+    clips: Sequence[LabelledClip],
+    *,
+    batch: int,
+    colour: bool,
+    folder: Path | None = None,
+    weights: str = "",
+    quiet: bool = False,
+) -> torch.Tensor:
+    """Maps [R, P, 2D] float32 of clips by the encoder as it is now, over all their windows.
+
+    Args:
+      batch: windows in the model at once.
+      folder: where they are kept, under a hash of `weights` and of what the clips are; a call that
+        was killed goes on from there. None: nowhere.
+      weights: tells the encoder's weights.
+      quiet: show no progress.
+
+    Raises:
+      InputError: clips whose frame rate must be known and is not, all by name.
+    """
+    cut = cut_of(model.encoder, colour)
+    shape = (len(clips), *model.head.mean.shape)
+    told = (weights, model.encoder.config, colour, [repr(clip.read) for clip in clips])
+    key = hashlib.sha256(repr(told).encode(errors="surrogateescape")).hexdigest()[:16]
+    maps, done = opened(folder, key, shape)
+    unknown = []
+
+    def read(row: int) -> np.ndarray | None:
+        pixels = clips[row].read(cut.size, colour)
+        if cut.window_seconds and times(pixels) is None:
+            return None
+        return all_windows(pixels, cut)
+
+    rows = range(done, len(clips))
+    show = tqdm(
+        rows, "encoding clips", unit="clip", file=sys.stderr, disable=None if rows else True
+    )
+    for row, windows in zip(show, read_ahead(rows, read), strict=True):
+        if windows is None:
+            unknown.append(clips[row].name)
+            continue
+        maps[row] = of_windows(model, windows, batch)
+        if folder and not unknown and ((row + 1) % KEEP == 0 or row + 1 == len(clips)):
+            maps.flush()
+            write_text(folder / f"{key}.json", json.dumps({"done": row + 1}))
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} clips tell no frame rate, and this model's window is "
+            f"{cut.window_seconds:g} s: give --fps, or a column fps ({', '.join(unknown)})"
+        )
+    return torch.from_numpy(np.array(maps))
+
+
+def of_windows(model: EchoFMHead, windows: np.ndarray, batch: int) -> np.ndarray:
+    """The map [P, 2D] of a recording's windows [w, T, S, S(, 3)] uint8."""
+    device = model.encoder.cls_token.device
+    found = []
+    with torch.no_grad(), within_memory(device):
+        for part in np.array_split(windows, -(-len(windows) // batch)):
+            clips = model.encoder.preprocess(torch.from_numpy(part))  # [b, 3, T, S, S]
+            found.append(model.maps(clips).float().cpu())  # [b, P, 2D]
+    return torch.cat(found).mean(0).numpy()
+
+
+def opened(folder: Path | None, key: str, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
+    """(maps of a shape, how many are done); kept in a folder, they are a file's memory."""
+    if folder is None:
+        return np.zeros(shape, np.float32), 0
+    folder.mkdir(parents=True, exist_ok=True)
+    file, note = folder / f"{key}.npy", folder / f"{key}.json"
+    if file.exists() and note.exists():
+        return np.load(file, mmap_mode="r+"), json.loads(note.read_text())["done"]
+    try:
+        return np.lib.format.open_memmap(file, "w+", np.float32, shape), 0
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}): free some space"
+        ) from None
