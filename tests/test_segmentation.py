@@ -9,13 +9,19 @@ import torch
 from data_pipelines.labelled import Pixels
 from echofm_jax.errors import InputError
 from echofm_jax.pytorch import EchoFM, EchoFMConfig, segmentation, segmentation_windows
-from echofm_jax.pytorch.segmentation_head import SegmentationDecoder, Segmenter, spread
+from echofm_jax.pytorch.segmentation_head import (
+    EchoFMSegmenter,
+    SegmentationConfig,
+    SegmentationDecoder,
+    spread,
+)
 from echofm_jax.pytorch.segmentation_samples import sample
 
 TINY = EchoFMConfig(
     frames=8, size=32, tubelet=2, patch=16, width=24, depth=3, heads=3,
     decoder_width=16, decoder_depth=1, decoder_heads=2, pred_frames=4, window_seconds=1.0,
 )  # fmt: skip
+TWO = SegmentationConfig(structures=("background", "LV"), channels=8)
 RATES = (0.0, 5.0, 7.3, 8.0, 30.0, 100.0)
 
 
@@ -171,7 +177,7 @@ def moving(total: int) -> Pixels:
 def test_a_decoder_learns_the_disc_of_its_own_frame():
     """Of the frame at the position, not of the tubelet's other one; and in every frame."""
     torch.manual_seed(0)
-    model = Segmenter(EchoFM(TINY).requires_grad_(False), classes=2, channels=8)
+    model = EchoFMSegmenter(EchoFM(TINY).requires_grad_(False), TWO)
     pixels = moving(12)
     samples = [sample(pixels, frame, TINY, None) for frame in range(12)]
     optimizer = torch.optim.AdamW(model.decoder.parameters(), lr=1e-2)
@@ -183,7 +189,7 @@ def test_a_decoder_learns_the_disc_of_its_own_frame():
         optimizer.step()
         losses.append(value.item())
     assert losses[-1] < losses[0] / 3
-    maps = segmentation.label_recording(model, pixels)
+    maps = segmentation.label_frames(model, pixels.frames, pixels.fps)
     truth = np.stack([pixels.masks[frame] for frame in range(12)])
     assert maps.shape == truth.shape
     overlap = 2 * (maps & truth).sum((1, 2)) / (maps.sum((1, 2)) + truth.sum((1, 2)))
@@ -193,7 +199,7 @@ def test_a_decoder_learns_the_disc_of_its_own_frame():
 
 def test_the_token_of_the_frame_s_own_time_step_is_read():
     torch.manual_seed(0)
-    model = Segmenter(EchoFM(TINY), classes=2, channels=8).eval()
+    model = EchoFMSegmenter(EchoFM(TINY), TWO).eval()
     clips = torch.rand(2, 3, 8, 32, 32)
     which, positions = torch.tensor([1, 0, 1]), torch.tensor([5, 0, 4])
     found = model(clips, which, positions)
@@ -207,15 +213,18 @@ def test_the_token_of_the_frame_s_own_time_step_is_read():
 
 def test_structures_that_nobody_labelled_are_no_classes():
     structures = ("background", "LV", "myocardium", "LA")
-    maps = [np.array([[0, 3]], np.uint8), np.array([[1, 1]], np.uint8)]
-    classes = segmentation.labelled_structures(maps, structures)
+    counts = np.zeros((256, 2, 2), np.int32)
+    counts[[0, 1, 3], 0, 0] = 2, 1, 1
+    classes = segmentation.labelled_structures(counts, structures)
     assert classes == ("background", "LV", "LA")
     labels = np.array([[0, 1, 2, 3]], np.uint8)
     assert segmentation.renumber(labels, structures, classes).tolist() == [[0, 1, 0, 2]]
+    counts[4, 0, 0] = 1
     with pytest.raises(InputError, match="a pixel is 4, of 4 structures: name 5"):
-        segmentation.labelled_structures([np.array([[4]], np.uint8)], structures)
+        segmentation.labelled_structures(counts, structures)
+    counts[1:] = 0
     with pytest.raises(InputError, match="no pixel of the training clips is labelled"):
-        segmentation.labelled_structures([np.zeros((2, 2), np.uint8)], structures)
+        segmentation.labelled_structures(counts, structures)
 
 
 def test_a_structure_that_no_frame_of_a_batch_shows_has_no_dice():

@@ -46,19 +46,15 @@ def test_what_is_not_there_is_not_measured_and_what_is_not_found_is_counted():
     np.testing.assert_array_equal(found["dice"], [[0, np.nan], [1, np.nan], [np.nan, np.nan]])
     np.testing.assert_array_equal(found["missed"][:, 0], [1, 0, np.nan])
     np.testing.assert_array_equal(found["hausdorff95_mm"][:, 0], [np.nan, 0, np.nan])
-    table = summarise(found, ["a", "b", "c"], ("background", "LV", "LA"))
-    assert table["LV"]["frames"] == 2
-    assert table["LV"]["missed"] == 1
-    assert table["LV"]["dice"]["value"] == 0.5
-    assert table["LV"]["hausdorff95_mm"]["value"] == 0
-    assert "hausdorff95_pixels" not in table["LV"]
-    assert table["LA"] == {"frames": 0, "missed": 0}
+    scores = summarise(found, ["a", "b", "c"], ("background", "LV", "LA"))
+    assert scores["dice_LV"].value == scores["dice"].value == 0.5
+    assert scores["hausdorff95_mm_LV"].value == 0
+    assert set(scores) == {"dice", "iou", "dice_LV", "iou_LV", "hausdorff95_mm_LV"}
 
 
 def test_intervals_are_over_patients():
     """Ten frames of one patient are one draw: the interval is as wide as two patients make it."""
     scores = np.r_[np.full(10, 0.9), 0.5][:, None]
     measured = {"dice": scores, "missed": np.zeros_like(scores)}
-    row = summarise(measured, ["a"] * 10 + ["b"], ("background", "LV"))["LV"]
-    assert row["dice"]["low"] == 0.5
-    assert row["dice"]["high"] == pytest.approx(0.9)
+    found = summarise(measured, ["a"] * 10 + ["b"], ("background", "LV"))["dice_LV"]
+    assert found == pytest.approx((9.5 / 11, 0.5, 0.9))

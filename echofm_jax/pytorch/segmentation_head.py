@@ -1,6 +1,12 @@
-"""A decoder from EchoFM's tokens to label maps; copied into exported heads beside the model.
+"""A decoder from EchoFM's tokens to label maps, in a folder of its own with its encoder.
 
-Needs torch only. The design is that of dense heads on vision transformers: tokens of several
+    head = EchoFMSegmenter.from_pretrained("FOLDER")
+    for found in head.predict(["study/clip.dcm", "other.avi"]):
+        found["labels"], found["structures"]  # [T, S, S], names of its values
+
+Needs torch and safetensors; `predict` also needs echofm_jax, which reads and cleans the files.
+
+The design is that of dense heads on vision transformers: tokens of several
 depths joined on their grid (SETR-MLA, arXiv 2012.15840), then brought to full size step by step,
 each beside features that convolutions took from the image itself (UNETR, arXiv 2103.10504).
 A patch is 16 pixels wide, a wall three: the tokens tell what lies where, the image its edge.
@@ -10,12 +16,17 @@ Shapes: B frames of S x S pixels, L = (S/p)^2 tokens of width D, K classes, back
 SPDX-License-Identifier: Apache-2.0
 """
 
+import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .head_echofm import Adapter, read_folder
+from .modeling_echofm import EchoFM, EchoFMConfig
 
 
 def spread(depth: int, levels: int = 4) -> tuple[int, ...]:
@@ -83,18 +94,53 @@ class SegmentationDecoder(nn.Module):
         return self.out(x)  # [B, K, S, S]
 
 
-class Segmenter(nn.Module):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SegmentationConfig:
+    """What a segmenter tells apart, and how it is built."""
+
+    structures: tuple[str, ...]  # names of the K classes, background first
+    channels: int = 16  # of the decoder at full size
+    adapter: int = 0  # width of the adapters in the encoder's blocks; 0: it has none
+    colour: bool = False  # whether it was shown colour
+
+
+class EchoFMSegmenter(nn.Module):
     """An EchoFM with a decoder: label maps of chosen frames of clips."""
 
-    def __init__(self, encoder: nn.Module, classes: int, channels: int = 16):
+    def __init__(self, encoder: EchoFM, config: SegmentationConfig):
         super().__init__()
         c = encoder.config
-        self.encoder = encoder
+        self.encoder, self.config = encoder, config
+        if config.adapter:
+            for block in encoder.blocks:
+                block.mlp = Adapter(block.mlp, c.width, config.adapter)
         self.blocks = spread(c.depth)
         self.decoder = SegmentationDecoder(
-            width=c.width, patch=c.patch, classes=classes, levels=len(self.blocks),
-            channels=channels,
+            width=c.width, patch=c.patch, classes=len(config.structures),
+            levels=len(self.blocks), channels=config.channels,
         )  # fmt: skip
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "EchoFMSegmenter":
+        """Load a folder that `echofm finetune` wrote, on the CPU, ready to be used.
+
+        Nothing in it is run, nothing unpickled. Raises FileNotFoundError when a file is absent and
+        ValueError, naming it, when one is damaged, changed or of a newer version.
+        """
+        described, weights = read_folder(Path(folder))
+        try:
+            fields = described["head"]
+            structures = tuple(fields["structures"])
+            config = SegmentationConfig(**fields | {"structures": structures})
+            window = described["preprocessing"]["window_seconds"]
+            encoder = EchoFMConfig(**described["architecture"], window_seconds=window)
+            with torch.device("meta"):
+                model = cls(EchoFM(encoder), config)
+            model.load_state_dict(weights, assign=True)
+        except (KeyError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:400]
+            raise ValueError(f"{folder}: not a segmenter of echofm finetune: {reason}") from error
+        return model.eval()
 
     def forward(self, clips: Tensor, which: Tensor, positions: Tensor) -> Tensor:
         """Logits [n, K, S, S] of n frames: those at `positions` [n] of the clips `which` [n].
@@ -108,3 +154,37 @@ class Segmenter(nn.Module):
             for level in self.encoder.levels(clips, self.blocks)
         ]
         return self.decoder(levels, clips[which, :, positions])
+
+    @torch.inference_mode()
+    def predict(
+        self, files: Sequence[str | Path], *, fps: float = 0.0, precropped: bool = False
+    ) -> list[dict]:
+        """Label maps of every frame of each file, read and cleaned as for training.
+
+        `{"labels": uint8 [T, S, S], "structures": names of its values, "frames": [T, S, S(, 3)] the
+        pixels that were seen, "fps": 0 = unknown, "spacing": mm a pixel [2], nan = unknown}`, of a
+        file that cannot be used `{"refused": reason}`. `fps`: of files that do not tell theirs;
+        `precropped`: they show the image alone.
+        """
+        from data_pipelines.cleaned_file import read_cleaned
+        from data_pipelines.clip import Rejected
+        from echofm_jax.pytorch.segmentation import label_frames
+
+        found = []
+        for file in files:
+            try:
+                clip = read_cleaned(
+                    Path(file), size=self.encoder.config.size, colour=self.config.colour,
+                    fps=fps, precropped=precropped,
+                )  # fmt: skip
+            except Rejected as rejected:
+                found.append({"refused": f"{rejected.reason}: {rejected.detail}"})
+                continue
+            found.append({
+                "labels": label_frames(self, clip.frames, clip.fps),
+                "structures": self.config.structures,
+                "frames": clip.frames,
+                "fps": clip.fps,
+                "spacing": clip.spacing,
+            })  # fmt: skip
+        return found

@@ -7,18 +7,22 @@ not exist where the structure was not found at all: such frames are counted as `
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
 
-from echofm_jax.phase import bootstrap
+from echofm_jax.pytorch.scores import Score, with_intervals
 
 
 def measure(
-    predicted: np.ndarray, labels: np.ndarray, spacing: np.ndarray, classes: int
+    predicted: np.ndarray,
+    labels: np.ndarray,
+    spacing: np.ndarray,
+    classes: int,
+    distances: bool = True,
 ) -> dict[str, np.ndarray]:
     """Each frame by itself, [n, K-1] without the background; nan where there is nothing to say.
 
@@ -27,6 +31,7 @@ def measure(
       labels: the same.
       spacing: [n, 2] mm a pixel, rows and columns, nan = unknown.
       classes: K.
+      distances: False leaves out the Hausdorff distance, most of the work: it is nan.
 
     Returns:
       `dice` and `iou` (0 to 1), `hausdorff95_mm`, `hausdorff95_pixels`, and `missed` (0 or 1).
@@ -38,7 +43,7 @@ def measure(
     here, found = (x[:, 1:].flatten(2).any(2).numpy() for x in (y, p))  # [n, K-1]
     known = np.isfinite(spacing).all(1)
     distance = np.full(here.shape, np.nan)
-    for n, k in np.argwhere(here & found):
+    for n, k in np.argwhere(here & found & distances):
         mm = [float(side) for side in spacing[n]] if known[n] else None
         distance[n, k] = _hausdorff95(p[n, k + 1], y[n, k + 1], mm)
     return {
@@ -51,26 +56,41 @@ def measure(
 
 
 def summarise(
-    measured: dict[str, np.ndarray], patients: Sequence[str], structures: Sequence[str]
-) -> dict[str, dict]:
-    """{structure: {frames, missed, and {value, low, high} of every measure that exists}}.
+    measured: Mapping[str, np.ndarray], patients: Sequence[str], structures: Sequence[str]
+) -> dict[str, Score]:
+    """Means by structure, as `dice_LV`, and the mean of those over structures, `dice` and `iou`.
+
+    What is measured in no frame is absent. Intervals are over patients.
 
     Args:
       measured: what `measure` returns, [n, K-1] each.
       patients: [n] whose frames they are.
       structures: [K] names, background first.
     """
-    groups = np.asarray(patients)
-    table = {}
-    for k, name in enumerate(structures[1:]):
-        here = np.isfinite(measured["missed"][:, k])
-        row: dict = {"frames": int(here.sum()), "missed": int(measured["missed"][here, k].sum())}
-        for measure_name, values in measured.items():
-            if measure_name != "missed" and np.isfinite(values[:, k]).any():
-                bounds = bootstrap(values[:, k], groups)
-                row[measure_name] = dict(zip(("value", "low", "high"), bounds, strict=True))
-        table[name] = row
-    return table
+    shown = {
+        f"{name}_{structure}": values[:, k]
+        for name, values in measured.items()
+        for k, structure in enumerate(structures[1:])
+        if name != "missed" and np.isfinite(values[:, k]).any()
+    }
+
+    def figures(rows: np.ndarray) -> dict[str, float]:
+        found = {name: mean(values[rows]) for name, values in shown.items()}
+        overall = {
+            name: mean(
+                np.array([found[f"{name}_{s}"] for s in structures if f"{name}_{s}" in found])
+            )
+            for name in ("dice", "iou")
+        }
+        return overall | found
+
+    return with_intervals(figures, patients)
+
+
+def mean(values: np.ndarray) -> float:
+    """Of those that are known; nan where none is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _hausdorff95(p: torch.Tensor, y: torch.Tensor, mm: list[float] | None) -> float:
