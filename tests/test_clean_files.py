@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_sector import fan_screen
 
-from data_pipelines.clean_files import Cut, Refused, Windows, cut_windows, read_many, stamped
+from data_pipelines.clean_files import Cut, File, Refused, Windows, cut_windows, read_many, stamped
 from data_pipelines.cleaned_file import read_cleaned
 
 CUT = Cut(size=32, frames=8, window_seconds=1.0)
@@ -91,7 +91,7 @@ def test_a_process_that_dies_costs_its_file(tmp_path):
         def __reduce__(self):
             return kill_this_process, ()
 
-    files = [stamped(save(tmp_path / "a.npz")), (Deadly(tmp_path / "b.npz"), ())]
+    files = [stamped(save(tmp_path / "a.npz")), File(Deadly(tmp_path / "b.npz"), (), 0.0)]
     good, dead = read_many(files, CUT, 1)
     assert isinstance(good, Windows)
     assert dead == Refused("failed", "its process died")

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -257,10 +258,10 @@ def test_killed_it_goes_on_and_ends_with_the_same_bytes(model, files, tmp_path, 
     assert not staging.exists()
     shutil.copy(files / "anna" / "2.npz", first)
     assert cli.main(command(model, source, tmp_path / "g.parquet")) == 0
-    table = parquet.read_table(tmp_path / "g.parquet").to_pandas().set_index("name")
-    assert table.windows["0.npz"] == 2 and table.windows["1.npz"] == 3
+    rows = {row["name"]: row for row in parquet.read_table(tmp_path / "g.parquet").to_pylist()}
+    assert rows["0.npz"]["windows"] == 2 and rows["1.npz"]["windows"] == 3
     np.testing.assert_allclose(
-        table.features["0.npz"], table.features["anna/2.npz"], rtol=1e-5, atol=1e-6
+        rows["0.npz"]["features"], rows["anna/2.npz"]["features"], rtol=1e-5, atol=1e-6
     )
 
 
@@ -304,6 +305,20 @@ def test_files_that_all_lack_a_rate(model, files, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["f-refused.csv"]
     assert cli.main(command(model, source, output, f"--fps={FPS}")) == 0
     assert len(features(output)) == 1
+
+
+def test_the_owners_rates_go_before_those_of_files(model, files, tmp_path):
+    """2.5 s at the file's 16 frames a second are 2 windows, at 40 a second one."""
+    source = tmp_path / "in"
+    shutil.copytree(files / "anna", source)
+    label = {"file": "2.npz", "fps": 40.0, "patient": "Anna"}
+    (source / "labels.jsonl").write_text(json.dumps(label))
+    output = tmp_path / "f.parquet"
+    assert cli.main(command(model, source, output)) == 0
+    rows = parquet.read_table(output, columns=["name", "fps", "windows"]).to_pylist()
+    assert rows[2] == {"name": "2.npz", "fps": pytest.approx(40), "windows": 1}
+    assert [row["windows"] for row in rows] == [1, 1, 1, 3, 1]
+    assert b"Anna" not in output.read_bytes()
 
 
 def test_a_device_without_memory_asks_for_a_smaller_batch(
@@ -362,6 +377,9 @@ def test_half_precision_is_its_copy_and_comes_out_in_float32(model, files, tmp_p
         assert told == embed_run.sha256(folder / f"{file}.safetensors")
     assert found["float16"].dtype == np.float32
     np.testing.assert_allclose(found["float16"] - 1, found["float32"], atol=0.02)
+    half = EchoFM.from_pretrained(model, dtype=torch.bfloat16)
+    (one,) = embed(half, [files / "anna" / "0.npz"])
+    assert one.features.dtype == np.float32
 
 
 WITHOUT_JAX = """
@@ -395,3 +413,11 @@ def test_without_jax(model, files, tmp_path):
     assert result.returncode == 0, result.stderr
     shown = result.stdout.splitlines()
     assert shown[0] == "no jax" and json.loads(shown[-1])["embedded"] == 5
+
+
+def test_the_environment_without_jax_has_the_bounds_of_setup():
+    lines = (REPO / "requirements-torch.txt").read_text().splitlines()
+    wanted = {line.partition("#")[0].strip() for line in lines} - {""}
+    setup = (REPO / "setup.py").read_text()
+    assert len(wanted) > 20 and all(f'"{line}"' in setup for line in wanted)
+    assert not any(re.match("jax|flax|grain|optax|orbax|dm-pix", line) for line in wanted)

@@ -18,14 +18,14 @@ def test_all_that_can_be_said(tmp_path):
         "file": "p1/a.avi", "patient": "p1", "fps": 50, "view": "A4C", "phase": [0, 0.5, 0.99],
         "end_diastole": [0], "end_systole": [1], "ejection_fraction": 61.5, "simulated": True,
         "aortic_stenosis": "significant", "aortic_regurgitation": "none",
-        "rhythm": "bigeminy",
+        "rhythm": "bigeminy", "masks": {"1": "../masks/a.png"},
     }  # fmt: skip
     known = read(tmp_path, json.dumps(full), "", '{"file": "b.avi"}', '  {"file": "ü.avi"}')
     assert list(known) == ["p1/a.avi", "b.avi", "ü.avi"]
     assert known["p1/a.avi"] == labels.Label(
         patient="p1", fps=50, view="A4C", phase=(0, 0.5, 0.99), end_diastole=(0,), end_systole=(1,),
         ejection_fraction=61.5, simulated=True, aortic_stenosis=2, aortic_regurgitation=0,
-        rhythm="bigeminy",
+        rhythm="bigeminy", mask_files=((str(tmp_path / "../masks/a.png"), 1),),
     )  # fmt: skip
     assert known["b.avi"].phase == () and math.isnan(known["b.avi"].ejection_fraction)
 
@@ -53,6 +53,10 @@ WRONG = [
     ('{"file": "a", "fps": 1e999}', "fps"),
     ('{"file": "a", "fps": NaN}', "fps"),
     ('{"file": "a", "fps": true}', "fps"),
+    ('{"file": "a", "masks": ["a.png"]}', "masks"),
+    ('{"file": "a", "masks": {"-1": "a.png"}}', "masks"),
+    ('{"file": "a", "masks": {"1": "a.npy"}}', "masks"),
+    ('{"file": "a", "masks": {"1": 2}}', "masks"),
     ('{"file": "a", "phase": 0.5}', "phase"),
     ('{"file": "a", "phase": [0, 1]}', "phase"),
     ('{"file": "a", "phase": [NaN]}', "phase"),

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_pipelines import phantom, readers, records, shards
+from data_pipelines import phantom, readers, records, shards, tracings
 from data_pipelines.labels import read_labels
 from data_pipelines.phantom_image import VIEWS
 from data_pipelines.phantom_rhythm import RHYTHMS
@@ -51,6 +51,10 @@ def test_the_command_writes_files_labels_and_truth(studies):
         assert label.aortic_regurgitation in range(len(records.GRADES))
         grey = found.frames if found.frames.ndim == 3 else found.frames.mean(-1)
         assert grey[cavity].mean() < grey[muscle].mean()
+        maps = tracings.label_maps(label, found.frames.shape[1:3], (studies / name).parent)
+        assert sorted(maps) == sorted({label.end_diastole[0], label.end_systole[0]})
+        for frame, found in maps.items():
+            assert np.array_equal(found == records.STRUCTURES.index("LV"), cavity[frame])
 
 
 def test_the_truth_tells_rhythm_and_beats_and_the_header_its_r_waves(studies):
@@ -96,7 +100,8 @@ def test_its_last_line_is_json_and_options_decide_the_content(tmp_path, capsys):
 
 def test_the_same_seed_writes_the_same(tmp_path):
     for name in ("a", "b"):
-        argv = ["--output", str(tmp_path / name), "--studies", "1", "--clips_per_study", "3"]
+        output = tmp_path / name / "studies"
+        argv = ["--output", str(output), "--studies", "1", "--clips_per_study", "3"]
         assert phantom.main([*argv, *TINY, "--seed", "5"]) == 0
     one, other = (
         {
@@ -108,6 +113,18 @@ def test_the_same_seed_writes_the_same(tmp_path):
     )
     assert one.keys() == other.keys()
     assert all(one[p] == other[p] for p in one)
+
+
+def test_label_maps_are_as_large_as_the_frames_of_every_format(tmp_path):
+    output = tmp_path / "studies"
+    argv = ["--output", str(output), "--studies", "1", "--clips_per_study", "5", *TINY]
+    assert phantom.main(argv) == 0
+    labels = read_labels(output / "labels.jsonl")
+    assert {".npy", ".dcm", ".avi"} <= {(output / name).suffix for name in labels}
+    for name, label in labels.items():
+        shape = readers.read(output / name).frames.shape[1:3]
+        maps = tracings.label_maps(label, shape, (output / name).parent)
+        assert maps and all(found.any() for found in maps.values())
 
 
 def test_what_it_wrote_becomes_a_data_set(tmp_path, monkeypatch, capsys):

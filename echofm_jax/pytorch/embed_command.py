@@ -25,8 +25,11 @@ begun anew), seconds (where the row begins) and features, float32. Windows are a
 model's, side by side, in the recording's middle. What the file holds and by which model is told,
 as JSON, by np.load(OUTPUT)["echofm"] or the Parquet schema's metadata.
 
+Frame rates are those of labels.jsonl in the source, if it is there (see echofm ingest), else what
+each file tells, else --fps. A model whose window is in seconds refuses files without one.
+
 Names are paths below the source and may tell whose files they are: with --salt_file they are
-salted hashes. OUTPUT-refused.csv lists by name what could not be embedded; keep it to yourself.
+salted hashes. NAME-refused.csv lists by name what could not be embedded; keep it to yourself.
 
 Killed at any moment, the same command goes on where it was (what is done lies in .OUTPUT-embed, a
 hidden folder) and ends with the same bytes. Exit status 2: nothing could be embedded."""
@@ -73,21 +76,22 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--device", help="cpu, cuda, cuda:1, …; default: the GPU if there is one")
     add("--dtype", choices=DTYPES, default="float32", help="the model's; features are float32")
     add("--json", action="store_true", help="figures as JSON on the last line")
+    parser.set_defaults(dataset=None, labels=None)  # as source.find takes them
     return parser.parse_args(argv)
 
 
 def embed_files(args: argparse.Namespace) -> dict:
     """The whole work; returns its figures. Raises InputError for what the user can mend."""
     check(args)
-    from data_pipelines import deidentify, readers
+    from data_pipelines import deidentify, source
 
-    root, files = readers.find_files(args.source)
+    found = source.find(args)
     salt = deidentify.read_salt(args.salt_file) if args.salt_file else None
     model = load(args)
     from echofm_jax.pytorch import embed_run
 
     try:
-        return embed_run.run(args, model, root, files, salt)
+        return embed_run.run(args, model, found, salt)
     except OSError as error:
         raise InputError(
             f"cannot write {args.output} ({error.strerror or error}): free some space or give "
@@ -124,7 +128,7 @@ def load(args: argparse.Namespace) -> "EchoFM":
     name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         model = EchoFM.from_pretrained(args.model, dtype=getattr(torch, args.dtype)).eval()
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"--model {args.model}: {error}; `echofm export` makes such a folder of a workdir"
         ) from None

@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from data_pipelines import clean_files, deidentify, ingest_report
+from data_pipelines.source import Source
 from echofm_jax import __version__
 from echofm_jax.errors import InputError
 from echofm_jax.pytorch import embed_output
@@ -27,10 +28,8 @@ COLUMNS = ("file", "reason", "detail")
 TOGETHER = 16  # files a piece: at most so many are embedded again after a kill
 
 
-def run(
-    args: argparse.Namespace, model: EchoFM, root: Path, files: Sequence[Path], salt: bytes | None
-) -> dict:
-    """Embed the files below `root` that are not yet; returns the figures.
+def run(args: argparse.Namespace, model: EchoFM, found: Source, salt: bytes | None) -> dict:
+    """Embed the files that are not yet; returns the figures.
 
     Raises:
       InputError: nothing could be embedded, or what lies there already is of something else.
@@ -39,12 +38,13 @@ def run(
     output, refused = args.output, args.output.with_name(f"{args.output.stem}-refused.csv")
     ingest_report.require_own("list of refused files", refused, COLUMNS)
     ours = {os.path.realpath(path) for path in (output, refused)}
-    files = [file for file in files if os.path.realpath(file) not in ours]
-    names = [file.relative_to(root).as_posix() for file in files]
-    tasks = [clean_files.stamped(file) for file in files]
+    paths = [path for path in found.files if os.path.realpath(path) not in ours]
+    names = [path.relative_to(found.root).as_posix() for path in paths]
+    rates = [found.labels[name].fps if name in found.labels else 0.0 for name in names]
+    files = [clean_files.stamped(*file) for file in zip(paths, rates, strict=True)]
     pieces = [slice(i, i + TOGETHER) for i in range(0, len(files), TOGETHER)]
     about = describe(args, model)
-    keys = [embed_output.piece_key(about, names[piece], tasks[piece]) for piece in pieces]
+    keys = [embed_output.piece_key(about, names[piece], files[piece]) for piece in pieces]
     # Only who has the salt can try out what the files are called.
     about["source"] = deidentify.keyed_hash(salt or b"", "source", *keys)
     figures = {"output": str(output), "refused_files": str(refused), "nothing_to_do": False}
@@ -54,7 +54,7 @@ def run(
         else:
             missing = [i for i, key in enumerate(keys) if not embed_output.is_whole(folder, key)]
             embed_pieces(
-                args, model, folder, [(keys[i], tasks[pieces[i]]) for i in missing], len(files)
+                args, model, folder, [(keys[i], files[pieces[i]]) for i in missing], len(files)
             )
             outcomes = [o for key in keys for o in embed_output.read_piece(folder, key)]
             write_refused(refused, folder, names, outcomes)
@@ -106,7 +106,7 @@ def embed_pieces(
     args: argparse.Namespace,
     model: EchoFM,
     folder: Path,
-    pieces: Sequence[tuple[str, list[clean_files.Stamped]]],
+    pieces: Sequence[tuple[str, list[clean_files.File]]],
     total: int,
 ) -> None:
     """Embed pieces (key, files) that are missing, of `total` files in all.

@@ -56,7 +56,7 @@ def text(summary: Mapping) -> str:
 
 
 def learning_curve(theme: Theme, found: Sequence[Mapping], name: str) -> "figure_theme.Figure":
-    """The main figure against the training patients; folds and seeds as points, their mean a line."""
+    """The main figure against training patients: folds and seeds as points, means as a line."""
     drawn = figure_theme.figure(5.6, 4.0)
     axes = drawn.add_subplot()
     for i, weights in enumerate(("pretrained", "random")):
