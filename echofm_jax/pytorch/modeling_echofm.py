@@ -235,7 +235,10 @@ class EchoFM(nn.Module):
             model.load_state_dict(state, assign=True)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:600]
-            raise ValueError(f"{weights_file}: not the weights of its config: {reason}") from error
+            raise ValueError(
+                f"{weights_file}: not the weights of its config; usually one of the two was copied "
+                f"from another export: {reason}"
+            ) from error
         return model.to(dtype).resize(frames, size)
 
     def resize(self, frames: int | None = None, size: int | None = None) -> "EchoFM":
