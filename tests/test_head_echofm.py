@@ -63,10 +63,12 @@ def test_a_map_is_mean_and_spread_over_time_of_every_place():
     model = made()
     clips = windows(3)
     tokens = model.encoder.encode_tokens(clips).numpy().reshape(3, 2, 4, 16)
-    expected = np.concatenate([tokens.mean(1), (tokens.var(1) + 1e-4) ** 0.25], -1)
+    mean, spread = tokens.mean(1), np.sqrt(tokens.var(1) + 1e-4)  # [3, 4, 16]
+    expected = np.concatenate([mean, np.sqrt(spread)], -1)
     np.testing.assert_allclose(model.maps(clips), expected, rtol=1e-4, atol=1e-6)
     of_recordings = model.maps(clips, torch.tensor([1, 0, 1]))
-    both = np.stack([expected[1], expected[[0, 2]].mean(0)])
+    root = np.sqrt(spread[[0, 2]].mean(0))
+    both = np.stack([expected[1], np.concatenate([mean[[0, 2]].mean(0), root], -1)])
     np.testing.assert_allclose(of_recordings, both, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(model(clips), model.head(model.maps(clips)))
 
