@@ -33,7 +33,7 @@ FORMAT = 1  # of the folder; a reader refuses newer ones
 TASKS = ("classes", "grades", "number")
 KINDS = ("linear", "mlp", "attentive")
 TOGETHER = 8  # windows in the encoder at once, when files are answered for
-SMALL = 1e-4  # added to a variance: the gradient of its root is finite
+SMALL = 1e-8  # added to a variance: the gradient of its root is finite
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -265,7 +265,7 @@ class EchoFMHead(nn.Module):
 
 
 def over_windows(maps: Tensor, recordings: Tensor | None) -> Tensor:
-    """Maps of windows [B, P, 2D] to those of their recordings, [R, P, 2D]: means, of spreads rooted.
+    """Maps of windows [B, P, 2D] to those of their recordings, [R, P, 2D]: means; spreads rooted.
 
     The root, as a few places move much more than all others.
     """
