@@ -15,7 +15,7 @@ from echofm_jax.atomic import write_text
 from echofm_jax.errors import InputError
 from echofm_jax.pytorch.clip_batches import all_windows, cut_of, read_ahead, times
 from echofm_jax.pytorch.fitting import within_memory
-from echofm_jax.pytorch.head_echofm import EchoFMHead
+from echofm_jax.pytorch.head_echofm import EchoFMHead, over_windows
 
 KEEP = 64  # clips after which what is done is kept
 
@@ -81,8 +81,9 @@ def of_windows(model: EchoFMHead, windows: np.ndarray, batch: int) -> np.ndarray
     with torch.no_grad(), within_memory(device):
         for part in np.array_split(windows, -(-len(windows) // batch)):
             clips = model.encoder.preprocess(torch.from_numpy(part))  # [b, 3, T, S, S]
-            found.append(model.maps(clips).float().cpu())  # [b, P, 2D]
-    return torch.cat(found).mean(0).numpy()
+            found.append(model.window_maps(clips).float().cpu())  # [b, P, 2D]
+    whole = torch.zeros(len(windows), dtype=torch.long)
+    return over_windows(torch.cat(found), whole)[0].numpy()  # [P, 2D]
 
 
 def opened(folder: Path | None, key: str, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
