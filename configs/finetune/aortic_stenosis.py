@@ -28,7 +28,8 @@ Where the numbers come from:
 - 8 examinations a batch of 8 pictures each, 50 epochs, patience 15, rate 5e-4, dropout 0.1, weight
   decay 0.05, rank 8: our choice, for a few hundred examinations.
 - EchoFM's paper (arXiv 2410.23413) grades stenosis, too; we could not read its settings.
-Nobody has run this file on the real set yet: it was tried on simulated clips.
+Nobody has run this file on real data yet. Each variant was run for an epoch on simulated clips, to
+see that it runs.
 """
 
 from ml_collections import ConfigDict

@@ -26,7 +26,8 @@ Where the numbers come from:
 - lora: queries and values as in arXiv 2106.09685; rank 8, rate 5e-4: our choice.
 - the window is the model's. EchoNet-Dynamic's is 32 frames, every other one of about 50 a second:
   1.3 s. A model of `data.window_seconds=1.0` sees about as much.
-Nobody has run this file on the real set yet: it was tried on simulated clips.
+Nobody has run this file on real data yet. Each variant was run for an epoch on simulated clips, to
+see that it runs.
 """
 
 from ml_collections import ConfigDict

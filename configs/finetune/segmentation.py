@@ -25,7 +25,8 @@ Where the numbers come from:
 - rate 2e-3 for the decoder, a tenth of it for the encoder, 10 epochs, batch 8, no early stop: our
   choice, the task's own defaults (echofm_jax/pytorch/task_segmentation.py). EchoFM's paper (arXiv
   2410.23413) segments left ventricle and atrium, too; we could not read its settings.
-Nobody has run this file on the real sets yet: it was tried on simulated clips.
+Nobody has run this file on real data yet. Each variant was run for an epoch on simulated clips, to
+see that it runs.
 """
 
 from ml_collections import ConfigDict

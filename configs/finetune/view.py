@@ -25,7 +25,8 @@ Where the numbers come from:
 - the head is fitted in closed form before the encoder learns, where it is linear: arXiv 2202.10054.
 - balanced classes, patience, batch: our choice. EchoFM's paper (arXiv 2410.23413) tells views, too;
   we could not read its fine-tuning settings, and none here claims to be them.
-Nobody has run this file on the real sets yet: it was tried on simulated clips.
+Nobody has run this file on real data yet. Each variant was run for an epoch on simulated clips, to
+see that it runs.
 """
 
 from ml_collections import ConfigDict
