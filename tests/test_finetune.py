@@ -26,7 +26,8 @@ TASKS = {
     "grades": ("--task=grades", "--target=grade", "--grades", "none", "mild", "severe"),
     "number": ("--task=number", "--target=size"),
 }
-FAST = ("--config.hidden=16", "--config.lr=0.01", "--config.dropout=0.0", "--config.batch=12")
+FAST = ("--config.hidden=16", "--config.lr=0.01", "--config.dropout=0.0", "--config.batch=12",
+        "--config.patience=0")  # fmt: skip
 PRIVATE = (b"anna", b"berta", b"carla", b"dora")  # folders, files, patients, examinations
 
 
@@ -54,7 +55,7 @@ def quick(monkeypatch):
 def command(folder: Path, workdir: Path, *more: str, **replaced) -> list[str]:
     """Arguments; clips that another workdir has read are taken from there."""
     read = folder / "first" / "cache"
-    if read.exists() and not (workdir / "cache").exists():
+    if read.exists() and not (workdir / "cache").exists() and not workdir.is_file():
         shutil.copytree(read, workdir / "cache", ignore=shutil.ignore_patterns("*.npy", "*.json"))
     options = {
         "model": folder / "model", "source": folder / "clips",
@@ -101,20 +102,18 @@ MODES = [
 
 @pytest.mark.parametrize(("task", "mode", "head"), MODES)
 def test_easy_clips_are_learned(folder, tmp_path, capsys, task, mode, head):
-    epochs = 40 if mode == "frozen" else 8
+    epochs = 60 if mode == "frozen" else 8
     more = (f"--config.mode={mode}", f"--config.head={head}", f"--config.epochs={epochs}", *FAST)
     (found,) = run(capsys, folder, tmp_path / "w", *TASKS[task], *more)["runs"]
     assert found["clips"] == {"train": 12, "val": 6, "test": 6}
     assert found["patients"] == {"train": 6, "val": 3, "test": 3}
     assert (found["weights"], found["simulated"]) == ("pretrained", False)
-    assert len(found["epochs"]) == (0 if (mode, head) == ("frozen", "linear") else epochs) or (
-        10 < len(found["epochs"]) < epochs
-    )
+    assert len(found["epochs"]) == (0 if (mode, head) == ("frozen", "linear") else epochs)
     name, chance = ("mae", 8) if task == "number" else ("balanced_accuracy", 0.5)
     value = found["scores"][name]["value"]
     assert found["scores"][name]["low"] <= value <= found["scores"][name]["high"]
     if task == "number":
-        assert value < 4 < found["chance"]["mae"] < chance
+        assert value < 3 < found["chance"]["mae"] < chance
     else:
         assert value > 0.8 > chance >= found["chance"][name]
 
@@ -150,15 +149,22 @@ def test_easy_clips_are_learned(folder, tmp_path, capsys, task, mode, head):
     if mode in own:
         assert found["trained_parameters"] == head + own[mode]
     state, before = model.encoder.state_dict(), load_file(folder / "model" / "model.safetensors")
-    moved = {name for name in before if name in state and not torch.equal(state[name], before[name])}
+    moved = {
+        name for name in before if name in state and not torch.equal(state[name], before[name])
+    }
     assert bool(moved) == (mode in ("full", "lora"))
 
 
 def test_nobody_is_named_in_what_is_passed_on(folder):
     """Only predictions.csv names files; the head tells what it is, and how it was measured."""
     made = folder / "first" / "pretrained"
-    for path in [*(made / "head").rglob("*"), *(made / "figures").rglob("*"),
-                 made / "metrics.json", made / "run.json", folder / "first" / "metrics.json"]:
+    for path in [
+        *(made / "head").rglob("*"),
+        *(made / "figures").rglob("*"),
+        made / "metrics.json",
+        made / "run.json",
+        folder / "first" / "metrics.json",
+    ]:
         data = path.read_bytes() if path.is_file() else b""
         assert not any(name in data for name in PRIVATE), path
     assert {p.name for p in (made / "head").iterdir()} == {
@@ -323,7 +329,7 @@ LABELS = {
     "missing": ({"file": lambda i: f"gone{i}.npy" if i > 21 else f"anna{i // 2}/berta-{i}.npy"},
                 KIND, "2 of its files are not below", "gone22.npy, gone23.npy"),
     "one patient": ({"kind": of({0: "rare", 1: "rare"})}, KIND, "only one patient has 'rare'", ""),
-    "nan": ({"size": lambda i: "nan" if i == 3 else i}, TASKS["number"], "line 5: size is no finite",
+    "nan": ({"size": lambda i: "nan" if i == 3 else i}, TASKS["number"], "line 5: size is no",
             ""),
     "no label": ({"kind": lambda _: ""}, KIND, "no clip has a value of kind; columns: grade, size",
                  ""),
@@ -350,8 +356,9 @@ def test_wrong_labels(folder, tmp_path, capsys, name):
 
 
 def test_no_labels_at_all(folder, tmp_path, capsys):
-    np.save(tmp_path / "clip.npy", discs.disc(1, 0))
-    line = refusal(capsys, folder, tmp_path / "w", *KIND, source=tmp_path, labels=None)
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "clip.npy", discs.disc(1, 0))
+    line = refusal(capsys, folder, tmp_path / "w", *KIND, source=tmp_path / "in", labels=None)
     assert "no folder of a class with files in it" in line and "or a table of labels" in line
 
 
@@ -395,21 +402,21 @@ MODELS = {
               "config.json: not a config of EchoFM (it has registers, which this version does not",
               "exported by a newer echofm_jax? Install that"),
     "prefix": (lambda m: renamed(m, lambda k: f"module.{k}"),
-               "not the weights of its config, usually because they were saved inside DataParallel",
-               "module.blocks.0"),
+               "not the weights of its config: ", "Usually they were saved inside DataParallel",
+               "unknown (module."),
     "fused": (lambda m: renamed(m, lambda k: k.replace(".q.", ".qkv.")), "fuses q, k and v",
-              "blocks.0.attn.qkv.weight"),
+              "unknown (blocks.0.attn.qkv.bias"),
     "encoder alone": (lambda m: renamed(m, lambda k: "" if k.startswith(("decoder", "prj", "mask"))
-                                        else k), "an encoder's alone", "decoder_embed.weight"),
+                                        else k), "an encoder's alone", "missing (decoder_"),
     "another": (lambda m: renamed(m, lambda k: k.replace("blocks.1.norm1", "blocks.1.ln")),
-                "are of two models", "blocks.1.ln.weight"),
-    "sizes": (lambda m: described(m, lambda c: c["architecture"].update(frames=8)),
-              "the config is of another size, clip or patch", "pos_embed_temporal"),
+                "of two models", "2 unknown (blocks.1.ln.", "2 missing (blocks.1.norm1."),
+    "sizes": (lambda m: described(m, lambda c: c["architecture"].update(size=64)),
+              "the config is of another size", "pos_embed_spatial (1, 4, 16) for (1, 16, 16)"),
     "cut": (lambda m: (m / "model.safetensors").write_bytes(b"1234567890"), "truncated or damaged",
             "copy it again"),
     "no weights": (lambda m: (m / "model.safetensors").unlink(), "model.safetensors: no such file",
                    "export it again"),
-    "no config": (lambda m: (m / "config.json").unlink(), "no folder of `echofm export`", "--model"),
+    "no config": (lambda m: (m / "config.json").unlink(), "no folder of `echofm export`", ""),
     "changed": (lambda m: described(m, lambda c: c.update(sha256={"model.safetensors": "0"})),
                 "changed since its export", "copy the folder again"),
 }  # fmt: skip
@@ -450,7 +457,7 @@ def test_wrong_arguments(folder, tmp_path, capsys, arguments):
 
 def test_a_workdir_that_is_a_file(folder, tmp_path, capsys):
     (tmp_path / "w").write_text("mine")
-    line = refusal(capsys, folder, tmp_path / "x", *KIND, workdir=tmp_path / "w")
+    line = refusal(capsys, folder, tmp_path / "w", *KIND)
     assert "is a file; name a folder" in line and (tmp_path / "w").read_text() == "mine"
 
 

@@ -89,11 +89,11 @@ def opened(folder: Path | None, key: str, shape: tuple[int, ...]) -> tuple[np.nd
     """(maps of a shape, how many are done); kept in a folder, they are a file's memory."""
     if folder is None:
         return np.zeros(shape, np.float32), 0
-    folder.mkdir(parents=True, exist_ok=True)
     file, note = folder / f"{key}.npy", folder / f"{key}.json"
-    if file.exists() and note.exists():
-        return np.load(file, mmap_mode="r+"), json.loads(note.read_text())["done"]
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if file.exists() and note.exists():
+            return np.load(file, mmap_mode="r+"), json.loads(note.read_text())["done"]
         return np.lib.format.open_memmap(file, "w+", np.float32, shape), 0
     except OSError as error:
         raise InputError(
