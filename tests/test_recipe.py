@@ -43,7 +43,7 @@ WRONG = {
 @pytest.mark.parametrize("field", WRONG)
 def test_a_field_that_cannot_be(field):
     value, told = WRONG[field]
-    with pytest.raises(InputError, match="^recipe: ") as raised:
+    with pytest.raises(InputError, match=r"^recipe: ") as raised:
         checked(default_recipe(**{field: value}))
     assert told in str(raised.value)
 
