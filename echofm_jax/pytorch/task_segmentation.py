@@ -32,7 +32,6 @@ from echofm_jax.pytorch.segmentation_samples import (
     training_samples,
 )
 
-DEFAULTS = {"epochs": 10, "patience": 0, "batch": 8, "lr": 2e-3}  # of a recipe, see `Recipe`
 SLOWER = 0.1  # of the learning rate: what the encoder learns at, where it learns
 WATCHED = 2  # frames of a validation clip that every epoch is scored on
 CODE = ("modeling_echofm.py", "head_echofm.py", "segmentation_head.py")
