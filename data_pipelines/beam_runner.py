@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 
 from data_pipelines.one_file import Task
-from data_pipelines.staging import stage_apart
+from data_pipelines.staging import stage_apart, time_limit
 from data_pipelines.workers import Apart
 from echofm_jax.errors import InputError
 
@@ -34,7 +34,7 @@ def run(tasks: Sequence[Task], options: Sequence[str]) -> None:
         """Stages files; Beam has as many of them on a machine as it has cores."""
 
         def setup(self):
-            self.apart = Apart(len(os.sched_getaffinity(0)))
+            self.apart = Apart(len(os.sched_getaffinity(0)), time_limit)
 
         def process(self, task):
             stage_apart(task, self.apart)

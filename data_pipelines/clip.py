@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -52,6 +53,10 @@ class Clip:
     spacing: tuple[float, float] = (math.nan, math.nan)  # mm a pixel, rows and columns
     heart_rate: float = math.nan  # beats a minute
     r_waves: tuple[float, ...] = ()  # seconds from the first frame
+    # Where grey frames are of a file in colour: [H, W] bool, which pixels are coloured, and what
+    # reads them, [T, H, W, 3].
+    coloured: np.ndarray | None = None
+    in_colour: Callable[[], np.ndarray] | None = None
     note: str = ""  # where the header contradicts itself; fixed words and numbers
 
     @property

@@ -5,12 +5,16 @@ Pixels are decoded in `dicom_pixels`, times in `dicom_timing`, regions in `dicom
 in `modes`. Tags are those of DICOM PS3.3.
 """
 
+import functools
 import logging
 import warnings
 from pathlib import Path
 
 import gdcm
+import numpy as np
 import pydicom
+from pydicom.filereader import read_dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from data_pipelines import dicom_pixels, dicom_regions, dicom_timing, modes
 from data_pipelines.arrays import check_extent
@@ -27,9 +31,9 @@ gdcm.Trace.ErrorOff()
 def read(path: Path, *, colour: bool = True) -> Clip:
     """Read a multi-frame DICOM file.
 
-    Without `colour`, frames are grey where the header says that no flow is shown and nothing else
-    on the screen is coloured. Overlay planes are left out. Samples of more or fewer than 8 bits go
-    through the window of the header where it has one, else through their stored range.
+    Without `colour`, frames are grey where the header says that no flow is shown; the clip tells
+    which pixels are coloured, if any are. Overlay planes are left out. Samples of more or fewer
+    than 8 bits go through the window of the header where it has one, else their stored range.
 
     Raises:
         Rejected: no clip, or less of it than the header announces.
@@ -48,20 +52,28 @@ def read(path: Path, *, colour: bool = True) -> Clip:
         channels = 3 if header.PhotometricInterpretation == "PALETTE COLOR" else samples
         check_extent(count, int(header.Rows), int(header.Columns), channels)
         times, fps_source, note = dicom_timing.frame_times(header, count)
-        file.seek(0)
-        dataset = pydicom.dcmread(file, force=True)
-        if "PixelData" not in dataset:
+        if header.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            file.seek(0)
+            header = pydicom.dcmread(file, force=True)
+        else:  # on from where the pixels begin
+            header.update(read_dataset(file, *header.original_encoding))
+        if "PixelData" not in header:
             raise Rejected("truncated", "no whole pixel data")
-        frames = dicom_pixels.decode(
-            dataset, count, grey=mode in ("b_mode", "contrast") and not colour
+        frames, coloured = dicom_pixels.decode(
+            header, count, grey=mode in ("b_mode", "contrast") and not colour
         )
         return Clip(
             frames=frames, times=times, fps_source=fps_source, note=note, mode=mode,
+            coloured=coloured, in_colour=functools.partial(_in_colour, path),
             patient=str(header.get("PatientID") or "").strip(),
             regions=regions, spacing=dicom_regions.spacing(regions),
             heart_rate=dicom_timing.heart_rate(header),
             r_waves=dicom_timing.r_waves(header, times),
         )  # fmt: skip
+
+
+def _in_colour(path: Path) -> np.ndarray:
+    return read(path).frames
 
 
 def _why_no_image(header: pydicom.Dataset) -> str:

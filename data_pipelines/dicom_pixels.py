@@ -6,6 +6,7 @@
 | JPEG baseline, and extended of 8 bits | simplejpeg; pydicom where tag and markers dispute RGB |
 | JPEG lossless, JPEG-LS, JPEG 2000 | gdcm, through pydicom |
 | HTJ2K, MPEG-2, MPEG-4 AVC (H.264), HEVC | PyAV |
+| JPEG extended of 12 bits | nothing that is installed: refused |
 """
 
 import io
@@ -40,7 +41,8 @@ from data_pipelines.codestream import coded_size
 from data_pipelines.modes import COLOURED
 
 # Of a clip that is to be grey one in so many frames is looked at in colour. What is drawn in blue
-# or red is hardly to be seen in grey, by whoever has to find it either.
+# or red is hardly to be seen in grey, by whoever has to find it either: where it may be of a
+# graphic in the sector, all frames are read in colour.
 EVERY = 16
 META_LENGTH_END = 144  # preamble, DICM and FileMetaInformationGroupLength
 HTJ2K = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203))
@@ -51,11 +53,13 @@ VIDEO = tuple(
 )
 
 
-def decode(dataset: pydicom.Dataset, count: int, *, grey: bool) -> np.ndarray:
+def decode(
+    dataset: pydicom.Dataset, count: int, *, grey: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
     """uint8 [T, H, W] or [T, H, W, 3], with the colour space, table and window applied.
 
-    With `grey`, colours become their luma of ITU-R BT.601, [T, H, W], but of a clip in which a
-    pixel is coloured: it may be of a graphic, and colours are kept.
+    With `grey`, colours become their luma of ITU-R BT.601, [T, H, W]; which pixels are coloured is
+    the second result, [H, W] bool, or None where none is.
 
     Raises:
         Rejected: `truncated` or `unreadable`; a codec may raise anything else.
@@ -67,14 +71,15 @@ def decode(dataset: pydicom.Dataset, count: int, *, grey: bool) -> np.ndarray:
     else:
         to_8_bits = _window(dataset)
     inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
-    frames, held = None, 0
+    frames, coloured, held = None, None, 0
     for held, decoded in enumerate(_raw_frames(dataset, count, grey), start=1):
         frame = decoded if to_8_bits is None else to_8_bits(decoded)
         if inverted:
             frame = 255 - frame
         if grey and frame.ndim == 3:
-            if held % EVERY == 1 and _coloured(frame):
-                return decode(dataset, count, grey=False)
+            if held % EVERY == 1:
+                found = _coloured(frame)
+                coloured = found if coloured is None else coloured | found
             frame = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         if frames is None:
             if frame.shape[2:] not in ((), (3,)):
@@ -85,14 +90,14 @@ def decode(dataset: pydicom.Dataset, count: int, *, grey: bool) -> np.ndarray:
             break
     if held < count:
         raise Rejected("truncated", f"{held} of {count} frames")
-    return frames
+    return frames, coloured if coloured is not None and coloured.any() else None
 
 
-def _coloured(frame: np.ndarray) -> bool:
-    """Whether any pixel of [H, W, 3] uint8 is; the luma of all others is nearly as bright."""
+def _coloured(frame: np.ndarray) -> np.ndarray:
+    """Which pixels of [H, W, 3] uint8 are; the luma of all others is nearly as bright."""
     red, green, blue = cv2.split(frame)
     highest, lowest = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
-    return bool((highest - lowest).max() > COLOURED)
+    return cv2.subtract(highest, lowest) > COLOURED
 
 
 def check_bytes(path: Path) -> None:
@@ -137,6 +142,8 @@ def _raw_frames(dataset: pydicom.Dataset, count: int, grey: bool) -> Iterator[np
             space = "GRAY" if plain or (grey and number % EVERY) else "RGB"
             frame = simplejpeg.decode_jpeg(data, space, buffer=buffers[space])
             yield frame[..., 0] if space == "GRAY" else frame
+    elif syntax == JPEGExtended12Bit and dataset.BitsStored != 8:
+        raise Rejected("unreadable", "JPEG extended of 12 bits, for which there is no decoder")
     else:
         # The decoder converts YBR to RGB and the tag still says YBR: who converts by the tag
         # converts twice.

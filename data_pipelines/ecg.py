@@ -49,7 +49,9 @@ def find_trace(
     spread = SPREAD * min(white / WHITE, 1.0)  # a dim picture's trace is dim, too
     persistent, brief = persistence(bright, thin, deep, (half, quarter), spread)
     enough = EVIDENCE * math.sqrt(max(ENOUGH / count, 1))  # of few frames, tissue too leaves more
-    rare = max(float(np.percentile(persistent[deep], RARE)), LEAST)
+    rare = LEAST
+    if np.count_nonzero(persistent > LEAST) >= (1 - RARE / 100) * np.count_nonzero(deep) - 1:
+        rare = max(float(np.percentile(persistent[deep], RARE)), LEAST)
     lasting = persistent / rare
     brief = brief / (2 * rare)  # tissue lasts a quarter twice as often
     for strength, (least, up, along) in zip((brief, *3 * [lasting]), LEVELS, strict=True):
@@ -68,10 +70,9 @@ def find_trace(
             box = slice(top, top + high), slice(left, left + wide)
             y, x = np.nonzero((labels[box] == part) & drawn[box])
             y, x = y + top, x + left
-            drawing, spikes = evidence(x, y, strength[y, x], height, width)
-            if drawing < enough:
+            if evidence(x, y, strength[y, x], height, width) < enough:
                 continue
-            if np.ptp(y) <= TALL * height and spikes > max(3.0, SPIKES * height):
+            if np.ptp(y) <= TALL * height and spikes(x, y) > max(3.0, SPIKES * height):
                 traces.append(y)
             else:
                 others[y, x] = 1
@@ -102,10 +103,8 @@ def rows_of(rows: np.ndarray, bright: np.ndarray, reach: int) -> slice:
     return slice(max(rows.min() - margin, 0), rows.max() + margin + 1)
 
 
-def evidence(
-    x: np.ndarray, y: np.ndarray, strength: np.ndarray, height: int, width: int
-) -> tuple[float, float]:
-    """How much the pixels (x, y) are a drawn curve, and by how many rows it departs from an arc.
+def evidence(x: np.ndarray, y: np.ndarray, strength: np.ndarray, height: int, width: int) -> float:
+    """How much the pixels (x, y) are a drawn curve.
 
     `strength` is how many times as persistent as rare tissue each is; tissue is weak, narrow, has
     gaps, or leaps.
@@ -113,18 +112,24 @@ def evidence(
     extent = np.ptp(x) + 1
     columns, first, counts = np.unique(x, return_inverse=True, return_counts=True)
     if len(columns) < 3:
-        return 0.0, 0.0
+        return 0.0
     best = np.zeros(len(columns))
     np.maximum.at(best, first, strength)
     middle = np.bincount(first, y) / counts
-    across = (columns - columns.mean()) / extent
     top, bottom = np.full(len(columns), height), np.zeros(len(columns))
     np.minimum.at(top, first, y)
     np.maximum.at(bottom, first, y)
     if np.median(bottom - top) > WORD * np.ptp(y):
-        return 0.0, 0.0
-    uneven = middle - np.polyval(np.polyfit(across, middle, 2), across)
+        return 0.0
     jumps = np.percentile(np.abs(np.diff(middle)), 80) / max(JUMP * height, 3.0)
     gapless, wide = len(columns) / extent, min(extent / (WIDE * width), 1.0)
-    drawn = np.median(best) * gapless * wide / (1 + jumps)
-    return float(drawn), float(np.ptp(np.percentile(uneven, (2, 98))))
+    return float(np.median(best) * gapless * wide / (1 + jumps))
+
+
+def spikes(x: np.ndarray, y: np.ndarray) -> float:
+    """By how many rows the curve of the pixels (x, y) departs from an arc."""
+    columns, first, counts = np.unique(x, return_inverse=True, return_counts=True)
+    middle = np.bincount(first, y) / counts
+    across = (columns - columns.mean()) / (np.ptp(x) + 1)
+    uneven = middle - np.polyval(np.polyfit(across, middle, 2), across)
+    return float(np.ptp(np.percentile(uneven, (2, 98))))

@@ -77,7 +77,9 @@ def costs(geometries: np.ndarray, sums: np.ndarray, steering: float) -> np.ndarr
     before = cv2.remap(sums, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     steered = np.minimum(np.abs(left + right) / STEERED, 1)[:, 0]
     sensible = (right - left > 0.1) & (far - near > 2) & (right < 1.5) & (left > -1.5)
-    return np.where(sensible[:, 0], steering * steered - (before * np.diff(down)).sum(1), 0)
+    return np.where(
+        sensible[:, 0], steering * steered - (before * (down[:, 1:] - down[:, :-1])).sum(1), 0
+    )
 
 
 def descend(

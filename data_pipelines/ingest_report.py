@@ -2,6 +2,7 @@
 
 import csv
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,18 +22,22 @@ LEFT_OUT = "left out by Beam, done afterwards"
 
 
 def require_own(what: str, path: Path, columns: Sequence[str]) -> None:
-    """Raises InputError if something lies there that is no table of these columns.
+    """Raises InputError if another file lies there, or none can be written.
 
-    A file would be lost, and a folder be found out when all the work is done.
+    A file that is no table of these columns would be lost, and a folder, or one without the right
+    to write, be found out when all the work is done.
     """
     header = ",".join(columns).encode()
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{what} {path}: is a folder or a device: give the name of a file")
-        with path.open("rb") as file:
-            line = file.readline(len(header) + 2)  # longer ones are others
-    except FileNotFoundError:
-        return
+        try:
+            with path.open("rb") as file:
+                line = file.readline(len(header) + 2)  # longer ones are others
+        except FileNotFoundError:
+            line = b""
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        tempfile.TemporaryFile(dir=folder).close()  # the folders below it will be made
     except OSError as error:
         raise InputError(f"{what} {path}: {error.strerror}: give another place") from None
     if line and line.rstrip(b"\r\n") != header:

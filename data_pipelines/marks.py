@@ -52,12 +52,13 @@ def _steady(
     levels: tuple,
 ) -> np.ndarray:
     """[h, w] uint8: words and marks thinner than `side` in [h, w] images."""
-    best = {count: np.zeros(inside.shape, np.float32) for count, *_ in levels}
-    spans = np.array_split(np.arange(len(images)), max(1, len(images) // SPAN))
+    spans = _spans(len(images))
+    places = _contrasting(thin, spans)
+    best = {count: np.zeros(len(places), np.float32) for count, *_ in levels}
     lengths, recent = [len(span) for span in spans], collections.deque(maxlen=levels[0][0])
     pairs = collections.deque(maxlen=levels[0][0])  # sums of two spans: half the additions
     for number, span in enumerate(spans, 1):
-        recent.append(_sums(images, thin, span))
+        recent.append(_sums(images, thin, span, places))
         pairs.append(recent[-1] + recent[-2] if number > 1 else None)
         for level, steadiest in best.items():
             count = min(level, len(spans))
@@ -67,29 +68,51 @@ def _steady(
                 found = steadiness(frames, *functools.reduce(np.add, parts))
                 np.maximum(steadiest, found, out=steadiest)
     words, marks = (np.zeros(inside.shape, np.uint8) for _ in range(2))
+    within, area = inside.flat[places], np.count_nonzero(inside)
     for count, tissue, word, mark in levels:
-        more = 1.0
-        if np.count_nonzero((best[count] > tissue) & inside) >= np.count_nonzero(inside) / 4:
-            more = min(np.percentile(best[count][inside], 75) / tissue, STEADIER)
-        words |= best[count] > word * more
-        marks |= best[count] > mark * more
+        more, found = 1.0, best[count][within]
+        if np.count_nonzero(found > tissue) >= area / 4:
+            others = np.zeros(area - len(found), np.float32)
+            more = min(np.percentile(np.concatenate([found, others]), 75) / tissue, STEADIER)
+        words.flat[places[best[count] > word * more]] = 1
+        marks.flat[places[best[count] > mark * more]] = 1
     dense = cv2.blur(words.astype(np.float32), (3 * side, 2 * side)) > DENSE
     closed = cv2.morphologyEx(marks, cv2.MORPH_CLOSE, np.ones((side, 2 * side), np.uint8))
     return closed | dense
 
 
-def _sums(images: Sequence[np.ndarray], thin: Sequence[np.ndarray], span: np.ndarray) -> np.ndarray:
-    """Of thin contrast, of brightness and of its square over a span, [3, h, w] float32."""
+def _spans(count: int) -> list[range]:
+    """Frames 0 to `count` in spans of `SPAN` or hardly more, the longer ones first."""
+    shortest, longer = divmod(count, parts := max(1, count // SPAN))
+    ends = [shortest * i + min(i, longer) for i in range(parts + 1)]
+    return list(map(range, ends, ends[1:]))
+
+
+def _contrasting(thin: Sequence[np.ndarray], spans: Sequence[range]) -> np.ndarray:
+    """Where any span has enough contrast, [n]: without, no row of spans has. All else is dear."""
+    found = np.zeros(thin[0].shape, bool)
+    for span in spans:
+        total = np.zeros(found.shape, np.float32)
+        for i in span:
+            cv2.accumulate(thin[i], total)
+        found |= total >= np.float32(len(span) * CONTRAST)
+    return np.flatnonzero(found)
+
+
+def _sums(
+    images: Sequence[np.ndarray], thin: Sequence[np.ndarray], span: range, places: np.ndarray
+) -> np.ndarray:
+    """Of thin contrast, of brightness and of its square over a span, [3, n] float32."""
     sums = np.zeros((3, *images[0].shape), np.float32)
     for i in span:
         cv2.accumulate(thin[i], sums[0])
         cv2.accumulate(images[i], sums[1])
         cv2.accumulateSquare(images[i], sums[2])
-    return sums
+    return sums.reshape(3, -1).take(places, 1)
 
 
 def steadiness(count: int, thin: np.ndarray, bright: np.ndarray, square: np.ndarray) -> np.ndarray:
-    """[h, w]: mean contrast over the brightness' deviation, from the sums of `count` frames."""
+    """[n]: mean contrast over the brightness' deviation, from the sums of `count` frames."""
     spread = square * np.float32(count)  # count² times the variance, then count times the deviation
     spread -= bright * bright
     np.sqrt(np.maximum(spread, 0, out=spread), out=spread)

@@ -98,6 +98,26 @@ def choices(data_dir: str | Path) -> list[tuple]:
     return [(part.views, part.modes, part.weight) for part in parts_of(data_dir)]
 
 
+def told(data_dir: str | Path) -> dict:
+    """What a run remembers of its data, JSON-able: the place, and its parts' `choices`."""
+    return {"dir": str(data_dir), "parts": json.loads(json.dumps(choices(data_dir)))}
+
+
+def refuse_changed(data_dir: str | Path, known: dict) -> None:
+    """Raises InputError if a mixture is not what it was when a run's position in it was `told`.
+
+    With other weights, views or modes that position is one among other clips. A run may go on with
+    the data of another place, and what it knew before it was told is taken as it is.
+    """
+    now = told(data_dir)
+    if known.get("dir") == now["dir"] and known.get("parts", now["parts"]) != now["parts"]:
+        raise InputError(
+            f"{data_dir}: views, modes or weights are not those that the run began with "
+            f"({json.dumps(known['parts'])}): put them back, or write the other mixture into a "
+            "file of its own"
+        )
+
+
 def training_records(info: shards.DatasetInfo) -> int:
     """Records to train on. Raises InputError if there are none."""
     if not info.records.get("train"):

@@ -199,7 +199,7 @@ def write_clip(task: Task) -> tuple[dict, dict]:
     import cv2
     import numpy as np
 
-    from data_pipelines.phantom_files import FORMATS, identity
+    from data_pipelines.phantom_files import FORMATS, identity, shown
     from data_pipelines.phantom_heart import Heart
     from data_pipelines.phantom_image import simulate
     from data_pipelines.records import STRUCTURES
@@ -230,7 +230,8 @@ def write_clip(task: Task) -> tuple[dict, dict]:
         label_map = np.zeros(clip.frames.shape[1:3], np.uint8)
         for structure, pixels in clip.masks.items():
             label_map[pixels[frame]] = STRUCTURES.index(structure)
-        cv2.imwrite(str(truth / f"{patient}_{number + 1}_{frame}.png"), label_map)
+        own = label_map[shown(clip, suffix)]
+        cv2.imwrite(str(truth / f"{patient}_{number + 1}_{frame}.png"), own)
     label = {
         "file": path.relative_to(folder).as_posix(),
         "patient": patient,

@@ -136,8 +136,15 @@ def write_npy(
     path: Path, clip: PhantomClip, person: dict[str, str], overlays: Sequence[str] = ()
 ) -> None:
     """The sector's bounding box without person and overlays, [T, H, W] or [T, H, W, 3] uint8."""
+    np.save(path, clip.frames[(slice(None), *shown(clip, path.suffix))])
+
+
+def shown(clip: PhantomClip, suffix: str) -> tuple[slice, slice]:
+    """Rows and columns of the simulated frames that a file shows: npy the sector's box alone."""
+    if suffix != ".npy":
+        return slice(None), slice(None)
     rows, columns = np.flatnonzero(clip.sector.any(1)), np.flatnonzero(clip.sector.any(0))
-    np.save(path, clip.frames[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 # What the clips of a study are written as, in turn: suffix and writer, called with path, clip,

@@ -17,6 +17,10 @@ def check_places(data_dir: Path, root: Path, private: Mapping[str, Path]) -> Non
       root: of the source.
       private: files by the options that name them.
     """
+    if inner := data_set_below(data_dir):
+        raise InputError(
+            f"--data_dir {data_dir}: the data set {inner} lies in it: give a folder of its own"
+        )
     own = data_dir, journal_folder(data_dir)
     for folder in own:
         if real(root).is_relative_to(real(folder)):
@@ -52,6 +56,18 @@ def holds_data_set(folder: Path) -> bool:
     from data_pipelines.shards import target_folder  # takes a second
 
     return os.access(target_folder(folder) / "echofm.json", os.F_OK)  # never raises
+
+
+def data_set_below(folder: Path) -> Path | None:
+    """A finished data set in a folder, which is not the folder's own."""
+    from data_pipelines.shards import target_folder
+
+    own = target_folder(folder)
+    name = own.relative_to(folder)  # of what every data set has below its folder
+    for told in folder.rglob(str(name / "echofm.json")):
+        if told.parent != own:
+            return told.parents[len(name.parts)]
+    return None
 
 
 def real(path: Path) -> Path:

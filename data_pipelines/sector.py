@@ -6,6 +6,7 @@ at, and a clip whose sector cannot be verified is refused.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -50,7 +51,7 @@ def find_sectors(frames: np.ndarray) -> list[Sector]:
     height, width = frames.shape[1:]
     scale = min(1.0, SIDE / max(height, width))
     chosen = np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))
-    small = reduced(frames[chosen], scale)
+    small = reduced([frames[i] for i in chosen], scale)
     active = activity(small)
     if np.count_nonzero(active) < 0.03 * active.size:
         raise Rejected("no_sector", "too little of the picture moves")
@@ -152,7 +153,7 @@ def cropped_sector(frames: np.ndarray) -> np.ndarray:
     return at_scale(refine(fan, small), 1 / scale, height, width).mask
 
 
-def reduced(frames: np.ndarray, scale: float) -> np.ndarray:
+def reduced(frames: Sequence[np.ndarray], scale: float) -> np.ndarray:
     """[T, H, W] → [T, h, w], areas averaged."""
     resize = functools.partial(cv2.resize, dsize=None, fx=scale, fy=scale)
     return np.stack([resize(f, interpolation=cv2.INTER_AREA) for f in frames])

@@ -25,8 +25,8 @@ def serialize(example: Mapping) -> bytes:
     What is not given is stored as unknown, as `records.UNKNOWN` has it.
     Features lie in the order of their names: protobuf's own order differs from process to process.
     """
-    data = _serializer.serialize_example(records.FEATURES.encode_example(records.UNKNOWN | example))
-    return tf_example_pb2.Example.FromString(data).SerializeToString(deterministic=True)
+    encoded = records.FEATURES.encode_example(records.UNKNOWN | example)
+    return _serializer.get_tf_example(encoded).SerializeToString(deterministic=True)
 
 
 class Identity(NamedTuple):

@@ -16,6 +16,8 @@ from data_pipelines import workers
 from data_pipelines.one_file import Outcome, Task, ingest_file
 
 DIED = Outcome(reason="failed", detail="its process died")
+HUNG = Outcome(reason="failed", detail="took far too long and was stopped")
+PATIENCE, PACE = 600.0, 1e6  # s for any file and bytes/s of a large one: a hundred times as slow
 
 
 def staged_path(folder: Path, key: str) -> Path:
@@ -33,9 +35,19 @@ def stage(task: Task) -> None:
 
 
 def stage_apart(task: Task, apart: workers.Apart) -> None:
-    """`stage` in another process: if it dies, that is the file's outcome."""
-    if not apart.run(staged, task):
-        put(task, DIED, [])
+    """`stage` in another process: if it dies or hangs, that is the file's outcome."""
+    put_lost(task, apart.run(staged, task))
+
+
+def put_lost(task: Task, result: object) -> None:
+    """Keep the outcome of a task that its process did not stage, by what `workers` say of it."""
+    if result is not True:
+        put(task, HUNG if result is workers.HUNG else DIED, [])
+
+
+def time_limit(task: Task) -> float:
+    """Seconds after which a file's process will not come back."""
+    return PATIENCE + sum(size for size, _ in task.stamps) / PACE
 
 
 def put(task: Task, outcome: Outcome, records: Sequence[bytes]) -> None:
@@ -121,10 +133,9 @@ def run_here(tasks: Sequence[Task], count: int, total: int) -> None:
         desc="ingest", total=total, initial=total - len(tasks), unit="file", file=sys.stderr
     )
     with progress:
-        done = workers.map_in_order(staged, tasks, count)
-        for task, survived in zip(tasks, done, strict=True):
-            if not survived:
-                put(task, DIED, [])
+        done = workers.map_in_order(staged, tasks, count, time_limit)
+        for task, result in zip(tasks, done, strict=True):
+            put_lost(task, result)
             progress.update()
 
 

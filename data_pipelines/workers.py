@@ -3,37 +3,48 @@
 A process that dies (a codec's segmentation fault, the kernel's out-of-memory killer) costs its
 file, never the run. Each may allocate its share of the machine's memory, at least LEAST and at most
 MOST, whatever a file makes it do; what asks for more gets a MemoryError. Files that are mapped do
-not count.
+not count. A process that does not come back from a file within its time is ended, and costs that
+file too.
 """
 
 import collections
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import resource
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import TypeVar
 
 MOST, LEAST = 4 << 30, 1 << 30  # bytes that a process may allocate at most; that each needs
+HUNG = object()  # the result of a task that took too long
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 def map_in_order(
-    function: Callable[[Task], Result], tasks: Iterable[Task], workers: int
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    workers: int,
+    limit: Callable[[Task], float] | None = None,
 ) -> Iterator[Result | None]:
-    """`function(task)` for each task, in the tasks' order; None where its process died."""
+    """`function(task)` for each task, in the tasks' order; None where its process died.
+
+    With `limit`, the seconds that a task may take, HUNG where it took longer.
+    """
     waiting = collections.deque()
     tasks = iter(tasks)
     pool = _pool(workers, workers)
     try:
         while True:
             while len(waiting) < 2 * workers and (task := next(tasks, None)) is not None:
-                waiting.append((task, _submit(pool, function, task)))
+                waiting.append((task, _submit(pool, function, task, limit)))
             if not waiting:
                 return
             task, future = waiting.popleft()
@@ -44,7 +55,7 @@ def map_in_order(
                 pool.shutdown()
                 again = [task, *(task for task, _ in waiting)]
                 waiting.clear()
-                with contextlib.closing(Apart(1)) as apart:
+                with contextlib.closing(Apart(1, limit)) as apart:
                     for task in again:
                         yield apart.run(function, task)
                 pool = _pool(workers, workers)
@@ -57,20 +68,27 @@ class Apart:
 
     Args:
       workers: how many such processes share the machine's memory.
+      limit: seconds that a task may take.
     """
 
-    def __init__(self, workers: int):
-        self.workers, self._process = workers, None
+    def __init__(self, workers: int, limit: Callable[[Task], float] | None = None):
+        self.workers, self.limit, self._process = workers, limit, None
 
     def run(self, function: Callable[[Task], Result], task: Task) -> Result | None:
-        """`function(task)`; None if its process died of it."""
+        """`function(task)`; None if its process died of it, HUNG if it took too long."""
         new = self._process is None
         if new:
             self._process = _pool(1, self.workers)
+        began = time.monotonic()
         try:
-            return self._process.submit(function, task).result()
+            if new:
+                self._process.submit(int).result()  # to begin takes time, too
+                began = time.monotonic()
+            return _submit(self._process, function, task, self.limit).result()
         except BrokenProcessPool:
             self.close()
+            if self.limit is not None and time.monotonic() - began >= self.limit(task):
+                return HUNG
             # What an earlier task left behind may have been the cause: once more without it.
             return None if new else self.run(function, task)
 
@@ -103,11 +121,26 @@ def _begin(memory: int) -> None:
 
 
 def _submit(
-    pool: ProcessPoolExecutor, function: Callable[[Task], Result], task: Task
+    pool: ProcessPoolExecutor,
+    function: Callable[[Task], Result],
+    task: Task,
+    limit: Callable[[Task], float] | None,
 ) -> "Future[Result]":
     try:
-        return pool.submit(function, task)
+        if limit is None:
+            return pool.submit(function, task)
+        return pool.submit(_within, limit(task), function, task)
     except BrokenProcessPool as error:  # since the last result; told like all other deaths
         future = Future()
         future.set_exception(error)
         return future
+
+
+def _within(seconds: float, function: Callable[[Task], Result], task: Task) -> Result:
+    """In a worker: `function(task)`, or the end of the process, even if a codec holds the lock."""
+    with Path(os.devnull).open("w") as nowhere:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
+        try:
+            return function(task)
+        finally:
+            faulthandler.cancel_dump_traceback_later()

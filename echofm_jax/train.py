@@ -85,7 +85,8 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
         raise InputError("no data: give --config.data.dir=DIR, what `echofm ingest` wrote")
     info = mixture.dataset_info(config.data.dir)
     told = configs.leaves(config) | OWN | dataclasses.asdict(info)
-    require_same("config or data set", told | {"parts": mixture.choices(config.data.dir)})
+    data = mixture.told(config.data.dir)
+    require_same("config or data set", told | {"parts": data["parts"]})
     program = build(config, mesh, mixture.training_records(info), colour=info.colour)
     recipe = program.recipe
     share, shares = batch_share(config.data.batch_size, mesh)
@@ -113,6 +114,7 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
         state = program.init(jax.random.key(config.seed))
     else:
         state, position = restored
+        mixture.refuse_changed(config.data.dir, position)
         loader.set_state(position)
     start = int(state["step"])
     if start >= recipe.steps:
@@ -152,7 +154,7 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
             if held_out.due(step) and not stopping:
                 report.held_out(step, held_out.measure(state))
             with goodput.time("checkpoint"):
-                checkpoints.save(step, state, loader.get_state(), force=last)
+                checkpoints.save(step, state, loader.get_state() | data, force=last)
             if last or report.given_up:
                 break
             with goodput.time("data_wait"):

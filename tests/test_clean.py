@@ -110,6 +110,36 @@ def with_jet(clip):
     return frames
 
 
+def read_grey(frames, calls):
+    """As `dicom.read` hands over a clip that is coloured somewhere and to be stored grey."""
+    grey = clip(np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]), "b_mode")
+    where = (np.ptp(frames, axis=-1) > 40).any(0)
+    return dataclasses.replace(
+        grey, coloured=where, in_colour=lambda: calls.append("read") or frames
+    )
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_colours_are_read_only_for_what_is_drawn_into_the_sector(inside):
+    """A blue word on tissue is all but unseen in grey; buttons around it do not matter."""
+    one, calls = phantom("A4C", 3), []
+    frames = in_colour(one.frames)
+    y, x = np.argwhere(one.sector).mean(0).astype(int)
+    for frame in frames:
+        place = (x - 25, y + 20) if inside else (2, 14)
+        cv2.putText(frame, "DOE", place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (60, 60, 255), 1)
+    cleaned = clean(read_grey(frames, calls), size=96, colour=False)
+    assert calls == ["read"] * inside and cleaned.mode == "b_mode" and cleaned.frames.ndim == 3
+    assert (cleaned.cut > 0.01) == inside
+
+
+def test_of_a_comparison_that_was_read_grey_the_plain_image_is_kept():
+    one, calls = phantom("A4C", 3), []
+    pair = np.concatenate([in_colour(one.frames), with_jet(one)], 2)
+    cleaned = clean(read_grey(pair, calls), size=96, colour=False)
+    assert calls and cleaned.box[1].stop <= 260
+
+
 def test_of_a_comparison_with_colour_the_plain_image_is_kept_or_the_coloured_one():
     one = phantom("A4C", 3)
     alone = clean(clip(one.frames), size=96, colour=False)

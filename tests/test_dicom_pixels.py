@@ -237,7 +237,9 @@ def test_grey_is_the_luma_of_the_colours(path, kind):
     assert coloured.shape == tinted.shape
     luma = clean.to_grey(coloured).astype(int)
     atol = 2 if kind == "jpeg" else 0
-    np.testing.assert_allclose(dicom.read(path, colour=False).frames, luma, atol=atol)
+    read = dicom.read(path, colour=False)
+    np.testing.assert_allclose(read.frames, luma, atol=atol)
+    assert read.coloured is None
     write(path, **stored(tinted, kind))
     assert dicom.read(path, colour=False).frames.shape == tinted.shape
 
@@ -245,13 +247,16 @@ def test_grey_is_the_luma_of_the_colours(path, kind):
 @KINDS
 @pytest.mark.parametrize("first", [0, 9])
 @pytest.mark.parametrize("colour", [(0, 0, 255), (255, 0, 0), (90, 90, 150)])
-def test_what_is_drawn_in_colour_is_handed_on_in_colour(path, kind, first, colour):
+def test_what_is_drawn_in_colour_is_told_and_can_be_read_in_colour(path, kind, first, colour):
     """As luma a blue line is darker than tissue, and nobody would find and cut it out."""
     frames = np.repeat(grey(30)[..., None] // 4, 3, -1)
     frames[first : first + dicom_pixels.EVERY, 20:22, 5:25] = colour
     write(path, **stored(frames, kind), ImageType=["ORIGINAL", "PRIMARY", "", "0001"])
-    read = dicom.read(path, colour=False).frames
-    np.testing.assert_allclose(read[first, 20, 15], colour, atol=30 if kind == "jpeg" else 0)
+    read = dicom.read(path, colour=False)
+    assert read.frames.ndim == 3 and read.coloured[20, 15] and not read.coloured[:18].any()
+    np.testing.assert_allclose(
+        read.in_colour()[first, 20, 15], colour, atol=30 if kind == "jpeg" else 0
+    )
 
 
 @pytest.mark.parametrize("ink", [(0, 0, 255), (255, 0, 0)])
@@ -273,6 +278,13 @@ def test_more_bytes_than_a_clip_has(path, monkeypatch):
     assert path.stat().st_size < 10_000 and rejection(path) == "too_long"
     write(path, zeros)
     assert path.stat().st_size > 1 << 20 and rejection(path) == "too_long"
+
+
+def test_jpeg_of_12_bits_is_refused_by_its_name(path):
+    data = [simplejpeg.encode_jpeg(frame[..., None], colorspace="GRAY") for frame in grey()]
+    write(path, grey(), JPEGExtended12Bit, encapsulate(data), bits=12, BitsAllocated=16)
+    with pytest.raises(Rejected, match="unreadable: JPEG extended of 12 bits"):
+        dicom.read(path)
 
 
 def test_four_samples_a_pixel(path):

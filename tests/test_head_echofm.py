@@ -63,10 +63,12 @@ def test_a_map_is_mean_and_spread_over_time_of_every_place():
     model = made()
     clips = windows(3)
     tokens = model.encoder.encode_tokens(clips).numpy().reshape(3, 2, 4, 16)
-    expected = np.concatenate([tokens.mean(1), np.sqrt(tokens.var(1) + 1e-6)], -1)
+    mean, spread = tokens.mean(1), np.sqrt(tokens.var(1) + 1e-8)  # [3, 4, 16]
+    expected = np.concatenate([mean, np.sqrt(spread)], -1)
     np.testing.assert_allclose(model.maps(clips), expected, rtol=1e-4, atol=1e-6)
     of_recordings = model.maps(clips, torch.tensor([1, 0, 1]))
-    both = np.stack([expected[1], expected[[0, 2]].mean(0)])
+    root = np.sqrt(spread[[0, 2]].mean(0))
+    both = np.stack([expected[1], np.concatenate([mean[[0, 2]].mean(0), root], -1)])
     np.testing.assert_allclose(of_recordings, both, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(model(clips), model.head(model.maps(clips)))
 
@@ -80,7 +82,7 @@ def test_more_places_than_the_grid_are_averaged():
     pooled = np.stack(
         [tokens[:, :, a:b, c:d].mean((2, 3)) for a, b in spans for c, d in spans], 2
     )  # [B, t, 49, D]
-    expected = np.concatenate([pooled.mean(1), np.sqrt(pooled.var(1) + 1e-6)], -1)
+    expected = np.concatenate([pooled.mean(1), np.sqrt(np.sqrt(pooled.var(1) + 1e-8))], -1)
     assert expected.shape == (2, 49, 32) == tuple(model.maps(clips).shape)
     np.testing.assert_allclose(model.maps(clips), expected, rtol=1e-4, atol=1e-6)
 
@@ -279,7 +281,7 @@ def test_files_of_any_format_are_answered_for(files):
         assert tuple(p) == NAMES and sum(p.values()) == pytest.approx(1)
         assert answer["answer"] == max(p, key=p.get)
     frames = torch.from_numpy(np.load(files[0])).view(10, 4, 32, 32)  # side by side
-    whole = model.maps(model.encoder.preprocess(frames)).mean(0, keepdim=True)
+    whole = model.maps(model.encoder.preprocess(frames), torch.zeros(10, dtype=torch.long))
     expected = model.head.answers(model.head(whole))[0]
     np.testing.assert_allclose(list(found[0]["probabilities"].values()), expected, atol=1e-5)
 

@@ -77,6 +77,20 @@ def test_weights_are_exact_over_an_epoch_on_any_hosts_and_after_a_restart(folder
     assert np.array_equal(np.sort(found), np.sort(whole.reshape(17, 12)))
 
 
+def test_a_run_does_not_go_on_in_a_mixture_that_was_changed(folder):
+    """Its position would be one among other clips."""
+    parts = {"dir": "a", "weight": 1}, {"dir": "b", "view": "A4C", "weight": 3}
+    data_dir = mixed(folder, *parts)
+    known = json.loads(json.dumps({"global_next_index": 8} | mixture.told(data_dir)))
+    mixture.refuse_changed(data_dir, known)
+    mixture.refuse_changed(data_dir, {"global_next_index": 8})  # of a run before it was told
+    mixture.refuse_changed(str(folder / "a"), known)  # to go on elsewhere is somebody's decision
+    for changed in ({"weight": 2}, {"view": "PSAX"}, {"mode": "b_mode"}):
+        mixed(folder, parts[0], parts[1] | changed)
+        with pytest.raises(InputError, match="are not those that the run began with"):
+            mixture.refuse_changed(data_dir, known)
+
+
 def test_views_and_modes_choose_records_and_are_looked_for_once(folder, caplog):
     part = {"dir": "a", "view": ["A4C", "PSAX"], "mode": "b_mode"}
     data_dir = mixed(folder, part, {"dir": "b"})

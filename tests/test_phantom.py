@@ -51,7 +51,7 @@ def test_the_command_writes_files_labels_and_truth(studies):
         assert label.aortic_regurgitation in range(len(records.GRADES))
         grey = found.frames if found.frames.ndim == 3 else found.frames.mean(-1)
         assert grey[cavity].mean() < grey[muscle].mean()
-        maps = tracings.label_maps(label, cavity.shape[1:], (studies / name).parent)
+        maps = tracings.label_maps(label, found.frames.shape[1:3], (studies / name).parent)
         assert sorted(maps) == sorted({label.end_diastole[0], label.end_systole[0]})
         for frame, found in maps.items():
             assert np.array_equal(found == records.STRUCTURES.index("LV"), cavity[frame])
@@ -113,6 +113,18 @@ def test_the_same_seed_writes_the_same(tmp_path):
     )
     assert one.keys() == other.keys()
     assert all(one[p] == other[p] for p in one)
+
+
+def test_label_maps_are_as_large_as_the_frames_of_every_format(tmp_path):
+    output = tmp_path / "studies"
+    argv = ["--output", str(output), "--studies", "1", "--clips_per_study", "5", *TINY]
+    assert phantom.main(argv) == 0
+    labels = read_labels(output / "labels.jsonl")
+    assert {".npy", ".dcm", ".avi"} <= {(output / name).suffix for name in labels}
+    for name, label in labels.items():
+        shape = readers.read(output / name).frames.shape[1:3]
+        maps = tracings.label_maps(label, shape, (output / name).parent)
+        assert maps and all(found.any() for found in maps.values())
 
 
 def test_what_it_wrote_becomes_a_data_set(tmp_path, monkeypatch, capsys):

@@ -47,9 +47,23 @@ def test_nothing_of_its_owners_lies_in_another_data_set(tmp_path, tiny_data, mon
     (tmp_path / "ds" / "link").unlink()
     (tmp_path / "way").unlink()
     assert sorted(tmp_path.rglob("*")) == before
-    # A folder that holds no data set may hold several.
+    # A folder that holds no data set may hold several, and is none itself.
     assert ingest(tmp_path / "in", tmp_path / "more" / "x") == 0
     assert ingest(tmp_path / "in", tmp_path / "more" / "y") == 0
+    before = sorted((tmp_path / "more").rglob("*"))
+    for above in (tmp_path / "more", tmp_path):
+        line = refused(capsys, tmp_path / "in", above, "--overwrite")
+        assert f"--data_dir {above}: the data set {tmp_path}" in line and "lies in it" in line
+    assert sorted((tmp_path / "more").rglob("*")) == before
+
+
+@pytest.mark.parametrize("folder", ["/proc/reports", "/proc"])
+def test_a_report_that_cannot_be_written_is_refused_before_any_work(tmp_path, capsys, folder):
+    """Nobody can write there, not even root."""
+    save_npy(tmp_path / "in" / "a.npy")
+    line = refused(capsys, tmp_path / "in", tmp_path / "data", f"--report={folder}/r.csv")
+    assert f"--report {folder}/r.csv: " in line and "give another place" in line
+    assert {path.name for path in tmp_path.iterdir()} == {"in"}
 
 
 def test_a_source_where_the_journal_goes_is_left_alone(tmp_path, capsys):

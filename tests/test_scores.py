@@ -1,4 +1,4 @@
-"""Scores of clip heads against scikit-learn; where one is not defined it is NaN, not a warning."""
+"""Scores of clip heads against scikit-learn; what is not defined is NaN, not a warning."""
 
 import math
 

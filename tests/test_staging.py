@@ -1,5 +1,6 @@
 """Files are worked on once: whoever is killed, what is staged stays."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from test_assembly import DECISION, add_files, arguments, killed
 from test_sector import fan_screen
+from test_volumes import mhd
 
 from data_pipelines import staging
 from data_pipelines.labels import Label
@@ -47,6 +49,23 @@ def test_what_may_have_been_bad_luck_is_taken_again(tmp_path):
     np.save(path, fan_screen(1).frames)
     staging.run([again._replace(stamps=stamps(path, again.label))], 1, None)
     assert staging.get_outcome(tmp_path / "staged", again.key).reason == ""
+
+
+def test_a_file_that_hangs_is_an_outcome(tmp_path, monkeypatch):
+    """The pixels of a MetaImage come from a pipe that nobody writes into."""
+    monkeypatch.setattr(staging, "PATIENCE", 4.0)
+    path = mhd(tmp_path / "a.mhd")
+    path.with_suffix(".raw").unlink()
+    os.mkfifo(path.with_suffix(".raw"))
+    hanging = task(tmp_path)._replace(path=path)
+    staging.run([hanging], 1, None)
+    outcome = staging.get_outcome(tmp_path / "staged", hanging.key)
+    assert outcome == staging.HUNG and outcome.retried and not outcome.sizes
+
+
+def test_large_files_may_take_longer(tmp_path):
+    large = task(tmp_path)._replace(stamps=((10**9, 0),))
+    assert staging.time_limit(large) == 1000 + staging.time_limit(task(tmp_path)) >= 1300
 
 
 def test_a_full_disk_is_no_outcome(tmp_path):

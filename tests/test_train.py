@@ -1,5 +1,6 @@
 """Training as its users run it: a process that is killed, resumed, stopped, and misled."""
 
+import json
 import re
 import shutil
 import signal
@@ -254,6 +255,20 @@ def test_a_workdir_of_another_model_is_refused(
     assert cli.main(["train", f"--workdir={uninterrupted}", override]) == 2
     assert said in capsys.readouterr().err
     assert checkpoints(uninterrupted) == [8, 12, 14]
+
+
+def test_changed_weights_of_a_mixture_are_refused_on_resume(tiny_data, tmp_path, capsys):
+    path, told = tmp_path / "mixture.json", [{"dir": str(tiny_data), "weight": 1}] * 2
+    path.write_text(json.dumps(told))
+    argv = ["train", *arguments(tmp_path / "run", path, optim__steps=1)]
+    assert cli.main(argv) == 0
+    path.write_text(json.dumps([told[0], told[1] | {"weight": 2}]))
+    argv = ["train", *arguments(tmp_path / "run", path, optim__steps=2)]
+    assert cli.main(argv) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "mixture.json: views, modes or weights are not those" in line
+    path.write_text(json.dumps(told))
+    assert cli.main(argv) == 0
 
 
 def test_an_unwritable_workdir_is_refused(tiny_data, tmp_path, capsys):

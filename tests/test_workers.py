@@ -1,12 +1,14 @@
+import ctypes
 import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_pipelines.workers import MOST, Apart, map_in_order
+from data_pipelines.workers import HUNG, MOST, Apart, map_in_order
 
 
 def echo(task):
@@ -19,6 +21,15 @@ def echo(task):
         signal.setitimer(signal.ITIMER_REAL, 0.1)  # and nobody handles SIGALRM
     if task == "wrong":
         raise ValueError("wrong")
+    return task
+
+
+def read_or_sleep(task):
+    """Say the task; a pipe that nobody writes into, or a codec that keeps the lock, hangs."""
+    if task == "lock":
+        ctypes.PyDLL(None).sleep(600)
+    if isinstance(task, Path):
+        task.read_bytes()
     return task
 
 
@@ -48,6 +59,22 @@ def test_a_death_costs_only_its_task():
     tasks = ["die", 1, 2, "die", 3, 4, 5, 6, 7, "die"]
     found = list(map_in_order(echo, tasks, 2))
     assert found == [None if task == "die" else task for task in tasks]
+
+
+def test_what_hangs_is_ended_and_costs_only_its_task(tmp_path):
+    """A pipe that nobody writes into, and a codec that never gives Python's lock back."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    tasks = [1, pipe, 2, "lock", 3, 4]
+    found = list(map_in_order(read_or_sleep, tasks, 2, limit=lambda task: 1.0))
+    assert found == [1, HUNG, 2, HUNG, 3, 4]
+    assert not multiprocessing.active_children()
+
+
+def test_who_dies_in_time_is_not_said_to_hang():
+    apart = Apart(1, limit=lambda task: 60.0)
+    assert apart.run(echo, "die") is None and apart.run(echo, 1) == 1
+    apart.close()
 
 
 def test_a_death_while_more_is_handed_out():

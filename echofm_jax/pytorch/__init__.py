@@ -9,11 +9,13 @@ from echofm_jax.pytorch.modeling_echofm import (
     Reconstruction,
     load_program,
 )
+from echofm_jax.pytorch.segmentation_head import EchoFMSegmenter
 
 __all__ = [
     "EchoFM",
     "EchoFMConfig",
     "EchoFMHead",
+    "EchoFMSegmenter",
     "Embedded",
     "Features",
     "Reconstruction",

@@ -7,8 +7,8 @@
 Needs torch and safetensors; `predict` also needs echofm_jax, which reads and cleans the files.
 
 A clip head reads a map: the encoder's tokens, averaged over a grid of at most GRID x GRID places,
-their mean and their spread over the time steps of a window, averaged over a recording's windows.
-So it knows where in the sector something is and how much it moves, and forgets when.
+their mean and the root of their spread over the time steps of a window, averaged over a recording's
+windows. So it knows where in the sector something is and how much it moves, and forgets when.
 
 Shapes: B windows, R recordings, E examinations, t time steps, P places, D width, C outputs.
 
@@ -33,7 +33,7 @@ FORMAT = 1  # of the folder; a reader refuses newer ones
 TASKS = ("classes", "grades", "number")
 KINDS = ("linear", "mlp", "attentive")
 TOGETHER = 8  # windows in the encoder at once, when files are answered for
-SMALL = 1e-6  # added under a root, whose gradient then is finite
+SMALL = 1e-8  # added to a variance: the gradient of its root is finite
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -194,7 +194,11 @@ class EchoFMHead(nn.Module):
         return self.head(self.maps(clips, recordings), studies)
 
     def maps(self, clips: Tensor, recordings: Tensor | None = None) -> Tensor:
-        """What the head reads of recordings, [R, P, 2D]."""
+        """What the head reads of recordings, [R, P, 2D]; `recordings` as in `forward`."""
+        return over_windows(self.window_maps(clips), recordings)
+
+    def window_maps(self, clips: Tensor) -> Tensor:
+        """Mean and spread over the time steps of each window, [B, P, 2D]."""
         c = self.encoder.config
         x = self.encoder.encode_tokens(clips).float()  # [B, t*L, D]
         side = c.size // c.patch
@@ -204,11 +208,7 @@ class EchoFMHead(nn.Module):
             x = x.movedim(1, -1).unflatten(0, (-1, c.steps))  # [B, t, G, G, D]
         x = x.flatten(2, 3)  # [B, t, P, D]
         spread = (x.var(1, unbiased=False) + SMALL).sqrt()  # [B, P, D]
-        x = torch.cat([x.mean(1), spread], -1)  # [B, P, 2D]
-        if recordings is None:
-            return x
-        own = F.one_hot(recordings).to(x).T  # [R, B]
-        return ((own / own.sum(1, keepdim=True)) @ x.flatten(1)).unflatten(1, x.shape[1:])
+        return torch.cat([x.mean(1), spread], -1)  # [B, P, 2D]
 
     @torch.inference_mode()
     def predict(
@@ -238,8 +238,8 @@ class EchoFMHead(nn.Module):
                 continue
             windows = torch.from_numpy(recording.frames[recording.index])  # [w, T, S, S(, 3)]
             clips = map(self.encoder.preprocess, windows.split(TOGETHER))  # [<=8, 3, T, S, S]
-            own = torch.cat([self.maps(some) for some in clips])  # [w, P, 2D]
-            maps.append(own.mean(0, keepdim=True))  # [1, P, 2D]
+            own = torch.cat([self.window_maps(some) for some in clips])  # [w, P, 2D]
+            maps.append(over_windows(own, torch.zeros(len(own), dtype=torch.long)))  # [1, P, 2D]
             found.append({})
         if maps:
             every = torch.cat(maps)  # [R, P, 2D]
@@ -262,6 +262,19 @@ class EchoFMHead(nn.Module):
             }
             for p in answers
         ]
+
+
+def over_windows(maps: Tensor, recordings: Tensor | None) -> Tensor:
+    """Maps of windows [B, P, 2D] to those of their recordings, [R, P, 2D]: means; spreads rooted.
+
+    The root, as a few places move much more than all others.
+    """
+    if recordings is not None:
+        own = F.one_hot(recordings).to(maps).T  # [R, B]
+        whole = (own / own.sum(1, keepdim=True)) @ maps.flatten(1)  # [R, P*2D]
+        maps = whole.unflatten(1, maps.shape[1:])  # [R, P, 2D]
+    mean, spread = maps.chunk(2, -1)
+    return torch.cat([mean, spread.sqrt()], -1)
 
 
 def read_folder(folder: Path) -> tuple[dict, dict[str, Tensor]]:

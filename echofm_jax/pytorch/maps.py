@@ -11,11 +11,12 @@ import torch
 from tqdm import tqdm
 
 from data_pipelines.labelled import LabelledClip
+from echofm_jax import __version__
 from echofm_jax.atomic import write_text
 from echofm_jax.errors import InputError
 from echofm_jax.pytorch.clip_batches import all_windows, cut_of, read_ahead, times
 from echofm_jax.pytorch.fitting import within_memory
-from echofm_jax.pytorch.head_echofm import EchoFMHead
+from echofm_jax.pytorch.head_echofm import EchoFMHead, over_windows
 
 KEEP = 64  # clips after which what is done is kept
 
@@ -44,7 +45,7 @@ def recording_maps(
     """
     cut = cut_of(model.encoder, colour)
     shape = (len(clips), *model.head.mean.shape)
-    told = (weights, model.encoder.config, colour, [repr(clip.read) for clip in clips])
+    told = (__version__, weights, model.encoder.config, colour, [repr(clip.read) for clip in clips])
     key = hashlib.sha256(repr(told).encode(errors="surrogateescape")).hexdigest()[:16]
     maps, done = opened(folder, key, shape)
     unknown = []
@@ -81,8 +82,9 @@ def of_windows(model: EchoFMHead, windows: np.ndarray, batch: int) -> np.ndarray
     with torch.no_grad(), within_memory(device):
         for part in np.array_split(windows, -(-len(windows) // batch)):
             clips = model.encoder.preprocess(torch.from_numpy(part))  # [b, 3, T, S, S]
-            found.append(model.maps(clips).float().cpu())  # [b, P, 2D]
-    return torch.cat(found).mean(0).numpy()
+            found.append(model.window_maps(clips).float().cpu())  # [b, P, 2D]
+    whole = torch.zeros(len(windows), dtype=torch.long)
+    return over_windows(torch.cat(found), whole)[0].numpy()  # [P, 2D]
 
 
 def opened(folder: Path | None, key: str, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:

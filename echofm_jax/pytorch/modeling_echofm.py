@@ -17,7 +17,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -312,6 +312,24 @@ class EchoFM(nn.Module):
 
     def encode_tokens(self, clips: Tensor, visible: Tensor | None = None) -> Tensor:
         """Clips to normalised tokens [B, n, D]: those at `visible` [B, n], else all t*L."""
+        return self.norm(self._run(self.blocks, self._embed(clips, visible)))[:, 1:]
+
+    def levels(self, clips: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Tokens [B, t*L, D] after each of `blocks` (0 is the first), all normalised by `norm`.
+
+        For dense tasks; the last block's are those of `encode_tokens`. Blocks above the highest
+        are not run.
+        """
+        x = self._embed(clips, None)  # [B, 1+t*L, D]
+        found = {}
+        for number in range(max(blocks) + 1):
+            x = self._run(self.blocks[number : number + 1], x)
+            if number in blocks:
+                found[number] = self.norm(x)[:, 1:]
+        return [found[number] for number in blocks]
+
+    def _embed(self, clips: Tensor, visible: Tensor | None) -> Tensor:
+        """Clips to what the first block takes: a CLS token, then those of `visible`, else all."""
         c = self.config
         if clips.shape[1:] != (3, c.frames, c.size, c.size):
             raise ValueError(
@@ -323,8 +341,7 @@ class EchoFM(nn.Module):
         if visible is not None:
             x = x.gather(1, visible.unsqueeze(-1).expand(-1, -1, c.width))  # [B, n, D]
         cls = (self.cls_token + self.pos_embed_class).expand(x.shape[0], -1, -1)
-        x = torch.cat([cls, x], 1)  # [B, 1+n, D]
-        return self.norm(self._run(self.blocks, x))[:, 1:]
+        return torch.cat([cls, x], 1)  # [B, 1+n, D]
 
     def project(self, latent: Tensor) -> Tensor:
         """Phase embeddings [B, t, D] of tokens [B, t*n, D] with n in every time step."""

@@ -1,0 +1,190 @@
+"""A decoder from EchoFM's tokens to label maps, in a folder of its own with its encoder.
+
+    head = EchoFMSegmenter.from_pretrained("FOLDER")
+    for found in head.predict(["study/clip.dcm", "other.avi"]):
+        found["labels"], found["structures"]  # [T, S, S], names of its values
+
+Needs torch and safetensors; `predict` also needs echofm_jax, which reads and cleans the files.
+
+The design is that of dense heads on vision transformers: tokens of several
+depths joined on their grid (SETR-MLA, arXiv 2012.15840), then brought to full size step by step,
+each beside features that convolutions took from the image itself (UNETR, arXiv 2103.10504).
+A patch is 16 pixels wide, a wall three: the tokens tell what lies where, the image its edge.
+
+Shapes: B frames of S x S pixels, L = (S/p)^2 tokens of width D, K classes, background first.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .head_echofm import Adapter, read_folder
+from .modeling_echofm import EchoFM, EchoFMConfig
+
+
+def spread(depth: int, levels: int = 4) -> tuple[int, ...]:
+    """Numbers of at most `levels` blocks, evenly spaced, the last of them the encoder's last."""
+    levels = min(levels, depth)
+    return tuple((i + 1) * depth // levels - 1 for i in range(levels))
+
+
+class Convolutions(nn.Sequential):
+    """Two 3x3 convolutions, each with GroupNorm and GELU; `stride` is the first one's."""
+
+    def __init__(self, inside: int, outside: int, stride: int = 1):
+        super().__init__(
+            nn.Conv2d(inside, outside, 3, stride, padding=1, bias=False),
+            nn.GroupNorm(8, outside),
+            nn.GELU(),
+            nn.Conv2d(outside, outside, 3, padding=1, bias=False),
+            nn.GroupNorm(8, outside),
+            nn.GELU(),
+        )
+
+
+class SegmentationDecoder(nn.Module):
+    """Tokens of the time step that holds a frame, and the frame, to its label map.
+
+    Args:
+      width: D of the encoder.
+      patch: p of the encoder.
+      classes: K, background included.
+      levels: how many depths of the encoder it takes, see `spread`.
+      channels: at full size; twice as many at each halving. A multiple of 8.
+    """
+
+    def __init__(
+        self, *, width: int, patch: int, classes: int, levels: int = 4, channels: int = 16
+    ):
+        super().__init__()
+        halvings = max(1, patch.bit_length() - 1)  # from full size to about that of the grid
+        sizes = [channels * 2**i for i in range(halvings + 1)]
+        self.stem = nn.ModuleList(
+            Convolutions(before, after, stride=1 if i == 0 else 2)
+            for i, (before, after) in enumerate(pairwise([3, *sizes[:-1]]))
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(levels))
+        self.join = nn.Linear(levels * width, sizes[-1])
+        self.up = nn.ModuleList(
+            Convolutions(coarse + fine, fine) for fine, coarse in reversed(list(pairwise(sizes)))
+        )
+        self.out = nn.Conv2d(channels, classes, 1)
+
+    def forward(self, levels: Sequence[Tensor], frames: Tensor) -> Tensor:
+        """Tokens, each [B, L, D], and frames [B, 3, S, S] in [0, 1] to logits [B, K, S, S]."""
+        edges = []
+        x = frames.to(self.out.weight.dtype)
+        for convolutions in self.stem:
+            x = convolutions(x)  # [B, C, S, S], then [B, 2C, S/2, S/2] and so on
+            edges.append(x)
+        tokens = [norm(level) for norm, level in zip(self.norms, levels, strict=True)]
+        x = self.join(torch.cat(tokens, -1))  # [B, L, C']
+        grid = round(x.shape[1] ** 0.5)
+        x = x.transpose(1, 2).unflatten(2, (grid, grid))  # [B, C', S/p, S/p]
+        for convolutions, edge in zip(self.up, reversed(edges), strict=True):
+            x = F.interpolate(x, edge.shape[-2:], mode="bilinear")  # to the edge's size
+            x = convolutions(torch.cat([x, edge], 1))
+        return self.out(x)  # [B, K, S, S]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SegmentationConfig:
+    """What a segmenter tells apart, and how it is built."""
+
+    structures: tuple[str, ...]  # names of the K classes, background first
+    channels: int = 16  # of the decoder at full size
+    adapter: int = 0  # width of the adapters in the encoder's blocks; 0: it has none
+    colour: bool = False  # whether it was shown colour
+
+
+class EchoFMSegmenter(nn.Module):
+    """An EchoFM with a decoder: label maps of chosen frames of clips."""
+
+    def __init__(self, encoder: EchoFM, config: SegmentationConfig):
+        super().__init__()
+        c = encoder.config
+        self.encoder, self.config = encoder, config
+        if config.adapter:
+            for block in encoder.blocks:
+                block.mlp = Adapter(block.mlp, c.width, config.adapter)
+        self.blocks = spread(c.depth)
+        self.decoder = SegmentationDecoder(
+            width=c.width, patch=c.patch, classes=len(config.structures),
+            levels=len(self.blocks), channels=config.channels,
+        )  # fmt: skip
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "EchoFMSegmenter":
+        """Load a folder that `echofm finetune` wrote, on the CPU, ready to be used.
+
+        Nothing in it is run, nothing unpickled. Raises FileNotFoundError when a file is absent and
+        ValueError, naming it, when one is damaged, changed or of a newer version.
+        """
+        described, weights = read_folder(Path(folder))
+        try:
+            fields = described["head"]
+            structures = tuple(fields["structures"])
+            config = SegmentationConfig(**fields | {"structures": structures})
+            window = described["preprocessing"]["window_seconds"]
+            encoder = EchoFMConfig(**described["architecture"], window_seconds=window)
+            with torch.device("meta"):
+                model = cls(EchoFM(encoder), config)
+            model.load_state_dict(weights, assign=True)
+        except (KeyError, TypeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:400]
+            raise ValueError(f"{folder}: not a segmenter of echofm finetune: {reason}") from error
+        return model.eval()
+
+    def forward(self, clips: Tensor, which: Tensor, positions: Tensor) -> Tensor:
+        """Logits [n, K, S, S] of n frames: those at `positions` [n] of the clips `which` [n].
+
+        `clips`: [B, 3, T, S, S] in [0, 1], as the encoder's `preprocess` makes them.
+        """
+        c = self.encoder.config
+        steps = positions // c.tubelet
+        levels = [
+            level.unflatten(1, (c.steps, -1))[which, steps]  # [n, L, D]
+            for level in self.encoder.levels(clips, self.blocks)
+        ]
+        return self.decoder(levels, clips[which, :, positions])
+
+    @torch.inference_mode()
+    def predict(
+        self, files: Sequence[str | Path], *, fps: float = 0.0, precropped: bool = False
+    ) -> list[dict]:
+        """Label maps of every frame of each file, read and cleaned as for training.
+
+        `{"labels": uint8 [T, S, S], "structures": names of its values, "frames": [T, S, S(, 3)] the
+        pixels that were seen, "fps": 0 = unknown, "spacing": mm a pixel [2], nan = unknown}`, of a
+        file that cannot be used `{"refused": reason}`. `fps`: of files that do not tell theirs;
+        `precropped`: they show the image alone.
+        """
+        from data_pipelines.cleaned_file import read_cleaned
+        from data_pipelines.clip import Rejected
+        from echofm_jax.pytorch.segmentation import label_frames
+
+        found = []
+        for file in files:
+            try:
+                clip = read_cleaned(
+                    Path(file), size=self.encoder.config.size, colour=self.config.colour,
+                    fps=fps, precropped=precropped,
+                )  # fmt: skip
+            except Rejected as rejected:
+                found.append({"refused": f"{rejected.reason}: {rejected.detail}"})
+                continue
+            found.append({
+                "labels": label_frames(self, clip.frames, clip.fps),
+                "structures": self.config.structures,
+                "frames": clip.frames,
+                "fps": clip.fps,
+                "spacing": clip.spacing,
+            })  # fmt: skip
+        return found

@@ -1,0 +1,241 @@
+"""One training of `echofm finetune --task segmentation`: as `finetune_run`, of label maps.
+
+RUN/head/            the trained segmenter, see head_folder; holds no name
+    predictions.csv  Dice of every labelled test frame, by its file's name: private
+    metrics.json     figures, by structure; written last: the run is whole
+    figures/         labels beside predictions, and a recording that beats, outlined
+"""
+
+import csv
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from echofm_jax.atomic import write_text
+from echofm_jax.errors import InputError
+from echofm_jax.pytorch import head_folder, parameters, segmentation, segmentation_figures
+from echofm_jax.pytorch.finetune_run import Run, encoder
+from echofm_jax.pytorch.fitting import Job, autocast, draw, fit
+from echofm_jax.pytorch.recipe import Recipe
+from echofm_jax.pytorch.scores import Score
+from echofm_jax.pytorch.segmentation_head import EchoFMSegmenter, SegmentationConfig
+from echofm_jax.pytorch.segmentation_metrics import mean, measure, summarise
+from echofm_jax.pytorch.segmentation_samples import (
+    Frames,
+    Sample,
+    epoch_length,
+    find_frames,
+    held_out_samples,
+    training_samples,
+)
+
+SLOWER = 0.1  # of the learning rate: what the encoder learns at, where it learns
+WATCHED = 2  # frames of a validation clip that every epoch is scored on
+CODE = ("modeling_echofm.py", "head_echofm.py", "segmentation_head.py")
+Answer = Callable[[Sequence[Sample]], np.ndarray]  # label maps [B, S, S] of B samples
+
+
+def run_segmentation(run: Run) -> dict:
+    """Train, label the test frames, write everything; returns what metrics.json holds."""
+    recipe = run.recipe
+    torch.manual_seed(draw(run.seed))
+    eyes = encoder(run)
+    parts = {
+        split: find_frames(clips, eyes.config.size, run.colour)
+        for split, clips in run.splits.items()
+    }
+    for split, frames in parts.items():
+        if not frames.clips:
+            raise InputError(f"masks: no {split} clip has one: label more patients")
+    counts = parts["train"].counts
+    structures = segmentation.labelled_structures(counts, run.outputs)
+    config = SegmentationConfig(
+        structures=structures, colour=run.colour,
+        adapter=recipe.adapter if recipe.mode == "adapter" else 0,
+    )  # fmt: skip
+    model = EchoFMSegmenter(eyes, config).to(run.device).eval()
+    groups = rates(model, recipe)
+    learning = sum(p.numel() for group in groups for p in group["params"])
+    history = train(run, model, groups, parts["train"], parts["val"])
+    test = parts["test"]
+    measured = evaluate(run, model, answer(model, recipe), test, test.each())
+    usual = segmentation.renumber(counts.argmax(0), run.outputs, structures)  # [S, S]
+    blind = evaluate(
+        run, model, lambda some: np.repeat(usual[None], len(some), 0), test, test.each()
+    )
+    patients = [test.clips[clip].patient for clip, _ in test.each()]
+    figures = summarise(measured, patients, structures)
+    chance = summarise(blind, patients, structures)
+    write_predictions(run, test, measured["dice"], structures)
+    draw_figures(run, model, test, measured["dice"])
+    missed = np.nansum(measured["missed"], 0).astype(int).tolist()
+    metrics = {
+        "task": run.task, "target": run.target, "outputs": structures, "seed": run.seed,
+        "weights": "random" if run.random else "pretrained", "simulated": run.simulated,
+        "recipe": dataclasses.asdict(recipe),
+        "clips": {split: len(part.clips) for split, part in parts.items()},
+        "patients": {s: len({c.patient for c in p.clips}) for s, p in parts.items()},
+        "frames": {split: len(part.each()) for split, part in parts.items()},
+        "epochs": history,
+        "trained_parameters": learning,
+        "scores": {name: score._asdict() for name, score in figures.items()},
+        "chance": {name: score.value for name, score in chance.items()},
+        "missed": dict(zip(structures[1:], missed, strict=True)),  # frames, of those that hold it
+    }  # fmt: skip
+    head_folder.write_head(run.folder / "head", model, *describe(run, model, metrics, figures))
+    write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    (run.folder / "state.pt").unlink(missing_ok=True)
+    return metrics
+
+
+def train(
+    run: Run, model: EchoFMSegmenter, groups: list[dict], frames: Frames, val: Frames
+) -> list[dict]:
+    """Train by `fit`, watched by the mean Dice of validation frames; what each epoch was."""
+    recipe = run.recipe
+    watched = val.each(WATCHED)
+
+    def batches(epoch: int) -> Iterator[list[Sample]]:
+        for samples in training_samples(
+            frames, model.encoder.config, batch=recipe.batch, epoch=epoch, seed=run.seed,
+            colour=run.colour,
+        ):  # fmt: skip
+            yield [in_classes(run, model, sample) for sample in samples]
+
+    def score() -> float:
+        found = evaluate(run, model, answer(model, recipe), val, watched, distances=False)
+        return mean(np.array([mean(values) for values in found["dice"].T]))
+
+    job = Job(
+        module=model, groups=groups, batches=batches,
+        steps=-(-epoch_length(frames) // recipe.batch),
+        loss=lambda samples: segmentation.loss(model, samples), score=score, key=run.key,
+    )  # fmt: skip
+    history = fit(job, recipe, run.seed, run.folder / "state.pt")
+    if recipe.mode == "lora":
+        parameters.merge(model)
+    return history
+
+
+def rates(model: EchoFMSegmenter, recipe: Recipe) -> list[dict]:
+    """Groups of parameters that learn: a new decoder fast, what of the encoder learns slowly."""
+    new = {id(parameter) for parameter in model.decoder.parameters()}
+    groups = []
+    for group in parameters.choose(model, recipe):
+        for is_new, share in ((True, 1.0), (False, SLOWER)):
+            some = [p for p in group["params"] if (id(p) in new) == is_new]
+            if some:
+                groups.append({**group, "params": some, "lr": share * group["lr"]})
+    return groups
+
+
+def in_classes(run: Run, model: EchoFMSegmenter, sample: Sample) -> Sample:
+    """A sample with labels in numbers of the model's structures."""
+    known = model.config.structures
+    return sample._replace(labels=segmentation.renumber(sample.labels, run.outputs, known))
+
+
+def answer(model: EchoFMSegmenter, recipe: Recipe) -> Answer:
+    """The model's, in the recipe's precision."""
+
+    def label(samples: Sequence[Sample]) -> np.ndarray:
+        with autocast(model.decoder.out.weight.device, recipe.precision):
+            return segmentation.label(model, samples)
+
+    return label
+
+
+def evaluate(
+    run: Run, model: EchoFMSegmenter, told: Answer, frames: Frames,
+    which: Sequence[tuple[int, int]], distances: bool = True,
+) -> dict[str, np.ndarray]:  # fmt: skip
+    """What `measure` says of answers for the (clip, frame) of `which`, [n, K-1] each."""
+    found = []
+    for samples, spacing in held_out_samples(
+        frames, which, model.encoder.config, batch=run.recipe.batch, colour=run.colour
+    ):
+        truth = np.stack([in_classes(run, model, sample).labels for sample in samples])
+        count = len(model.config.structures)
+        found.append(measure(told(samples), truth, spacing, count, distances))
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
+def write_predictions(run: Run, test: Frames, dice: np.ndarray, structures: Sequence[str]) -> None:
+    """A line a labelled test frame: file, number of the frame, Dice of each structure it holds."""
+    path = run.folder / "predictions.csv"
+    half = path.with_name(f".{path.name}")
+    with half.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        table = csv.writer(file)
+        table.writerow(["file", "frame", *(f"dice_{name}" for name in structures[1:])])
+        for (clip, frame), row in zip(test.each(), dice, strict=True):
+            told = ["" if np.isnan(value) else f"{value:.4f}" for value in row]
+            table.writerow([test.clips[clip].name, frame, *told])
+    half.replace(path)
+
+
+def draw_figures(run: Run, model: EchoFMSegmenter, test: Frames, dice: np.ndarray) -> None:
+    """Worst, median and best frame, and the recording of the median one, beating."""
+    scores = np.array([mean(row) for row in dice])
+    known = np.flatnonzero(np.isfinite(scores))
+    words, rows = zip(*segmentation_figures.extremes(scores[known]), strict=True)
+    rows = known[list(rows)]
+    which = [test.each()[row] for row in rows]
+    cases = []
+    for samples, _ in held_out_samples(
+        test, which, model.encoder.config, batch=1, colour=run.colour
+    ):
+        one = in_classes(run, model, samples[0])
+        cases.append((one.clip[one.position], one.labels, answer(model, run.recipe)(samples)[0]))
+    told = [
+        (f"{word}: mean Dice {scores[row]:.2f}", *case)
+        for word, row, case in zip(words, rows, cases, strict=True)
+    ]
+    folder = run.folder / "figures"
+    segmentation_figures.overlays(
+        folder / "overlays.png", told, model.config.structures, run.simulated
+    )
+    clip, _ = which[len(which) // 2]
+    pixels = test.clips[clip].read(model.encoder.config.size, run.colour)
+    maps = segmentation.label_frames(model, pixels.frames, pixels.fps)
+    segmentation_figures.beating(
+        folder / "beating.gif", pixels.frames, maps, pixels.fps, run.simulated
+    )
+
+
+def describe(
+    run: Run, model: EchoFMSegmenter, metrics: Mapping, figures: Mapping[str, Score]
+) -> tuple[dict, tuple[str, ...], dict]:
+    """(config.json, files of code, what fills the card) of the head's folder."""
+    known = json.loads((run.model / "config.json").read_text())
+    c = model.encoder.config
+    architecture = dataclasses.asdict(c)
+    window = architecture.pop("window_seconds")
+    described = {
+        "head": dataclasses.asdict(model.config),
+        "architecture": architecture,
+        "preprocessing": {"frames": c.frames, "size": c.size, "window_seconds": window},
+        "encoder": "random weights" if run.random else known.get("provenance", {}),
+        "recipe": metrics["recipe"],
+        "scores": metrics["scores"],
+    }
+    card = {
+        "title": "EchoFM head: segmentation",
+        "answers": f"Outlines {', '.join(model.config.structures[1:])} in every frame.",
+        "encoder": f"width {c.width}, depth {c.depth}, {c.frames} frames of {c.size}x{c.size}, "
+        + ("random weights" if run.random else "pre-trained without labels"),
+        "name": "head",
+        "loader": "EchoFMSegmenter",
+        "alone": "Without it, `from head.segmentation_head import EchoFMSegmenter` (torch and "
+        "safetensors) labels frames of windows: `model(clips, which, positions)`.",
+        "train": metrics["clips"]["train"],
+        "patients": metrics["patients"]["train"],
+        "test": metrics["clips"]["test"],
+        "test_patients": metrics["patients"]["test"],
+        "measured": head_folder.score_rows(figures),
+        "training": "; ".join(f"{name} {value}" for name, value in metrics["recipe"].items()),
+        "simulated": head_folder.SIMULATED if run.simulated else "",
+    }
+    return described, CODE, card
