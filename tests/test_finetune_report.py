@@ -12,9 +12,9 @@ def found(name: str, value: float, patients: int, weights: str = "pretrained") -
     return {
         "run": name, "task": "number", "target": "ejection_fraction", "weights": weights,
         "simulated": True, "clips": {"train": 2 * patients, "test": 6},
-        "patients": {"train": patients}, "chance": {"mae": 9.0, "r2": float("nan")},
+        "patients": {"train": patients}, "chance": {"mae": 9.0, "r2": None},
         "scores": {"mae": {"value": value, "low": value - 1, "high": value + 1},
-                   "r2": {"value": 0.5, "low": 0.25, "high": 0.75}},
+                   "r2": {"value": None, "low": None, "high": None}},
     }  # fmt: skip
 
 
@@ -37,7 +37,8 @@ def test_one_file_for_all(tmp_path):
     text = finetune_report.text(summary)
     assert "pretrained-share=0.1-seed=0 (10 clips, 6 held out)" in text
     assert "  mae                     7.000   6.000 – 8.000   chance 9.000" in text
-    assert "chance nan" not in text and "left out: 2 clips, unreadable" in text
+    assert "  r2                       none   none – none\n" in text
+    assert "left out: 2 clips, unreadable" in text
     assert "a.avi" not in text + json.dumps(kept)
 
 
