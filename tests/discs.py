@@ -62,7 +62,7 @@ def write_clips(folder: Path, patients: int = 12, each: int = 2, **columns) -> P
             "file": name, "patient": f"carla{patient}", "study": "dora", "fps": FPS,
             "split": ("train", "train", "val", "test")[patient // 3 % 4],
             "kind": "dark" if level < 0.4 else "bright",
-            "grade": ("none", "mild", "severe")[patient % 3], "size": 50 + 10 * level,
+            "grade": ("none", "mild", "severe")[patient % 3], "size": 50 + 20 * level,
         }  # fmt: skip
         rows.append(row | {column: of(number) for column, of in columns.items()})
     write_table(folder / "labels.csv", rows)

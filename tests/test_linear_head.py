@@ -25,10 +25,10 @@ def maps_and_rule(count: int, seed: int = 0) -> tuple[torch.Tensor, np.ndarray]:
     return torch.from_numpy(maps).float(), ((maps - 4) * rule).sum((1, 2))
 
 
-def fitted(task: str, maps, targets, patients=None, balanced=False, names=GRADES):
-    """(head, the strength that was chosen)."""
+def fitted(task: str, maps, targets, patients=None, balanced=False, names=GRADES, by=None):
+    """(head, the strength that was chosen); standardised by its maps, or by others."""
     head = head_for(task, names)
-    standardise(head, maps)
+    standardise(head, maps if by is None else by)
     patients = patients or [str(i) for i in range(len(maps))]
     return head, fit_linear(head, maps, targets, patients, balanced)
 
@@ -36,7 +36,7 @@ def fitted(task: str, maps, targets, patients=None, balanced=False, names=GRADES
 @torch.no_grad()
 def test_a_number():
     maps, y = maps_and_rule(120)
-    head, _ = fitted("number", maps, (y - y.mean()) / y.std())
+    head, _ = fitted("number", maps, (y - y.mean()) / y.std(), by=maps[:4] + 1)
     head.offset.fill_(y.mean())
     head.unit.fill_(y.std())
     fresh, truth = maps_and_rule(40, seed=1)
@@ -62,7 +62,7 @@ def test_classes(count):
 def test_grades():
     maps, y = maps_and_rule(400)
     edges = np.quantile(y, [0.4, 0.7, 0.9])
-    head, _ = fitted("grades", maps, np.digitize(y, edges), balanced=True)
+    head, _ = fitted("grades", maps, np.digitize(y, edges), balanced=True, by=maps[:4] + 1)
     assert (head.thresholds.diff() > 0).all()
     fresh, truth = maps_and_rule(200, seed=1)
     p = head.answers(head(fresh))

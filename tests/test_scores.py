@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from echofm_jax.pytorch.scores import measure, scores, with_intervals
+from echofm_jax.pytorch.scores import measure, scores, strict, with_intervals
 
 NAMES = ("a", "b", "c")
 
@@ -127,3 +127,8 @@ def test_intervals_are_over_patients():
     assert with_intervals(mean, [f"p{i}" for i in whose])["mean"] == by_patient
     alone = with_intervals(mean, ["p"] * 200)["mean"]
     assert alone.low == alone.high == pytest.approx(alone.value)
+
+
+def test_what_is_not_defined_is_null_in_json():
+    told = {"a": {"value": float("nan"), "low": 1.5}, "b": [float("inf"), "x"], "c": 0}
+    assert strict(told) == {"a": {"value": None, "low": 1.5}, "b": [None, "x"], "c": 0}

@@ -101,7 +101,7 @@ def finetune(args: argparse.Namespace, overrides: Sequence[str]) -> dict:
     check(args, target, column)
     from echofm_jax.pytorch import finetune_report, finetune_run, recipe
 
-    config = config_file.read(args.config) if args.config else recipe.default_recipe()
+    config = config_file.read(args.config) if args.config else recipe.default_recipe(args.task)
     how = recipe.checked(config_file.override(config, overrides))
     device = usable(args.device)
     labelled, known = read_labels(args, target)

@@ -45,14 +45,20 @@ def text(summary: Mapping) -> str:
     for run in summary["runs"]:
         counted = f"{run['clips']['train']} clips, {run['clips']['test']} held out"
         lines.append(f"{run['run']} ({counted})")
-        for name, (value, low, high) in ((n, tuple(s.values())) for n, s in run["scores"].items()):
+        for name, score in run["scores"].items():
+            value, low, high = map(figure, score.values())
             chance = run["chance"].get(name)
-            beside = f"   chance {chance:.3f}" if chance is not None and chance == chance else ""
-            lines.append(f"  {name:20s} {value:8.3f}   {low:.3f} – {high:.3f}{beside}")
+            beside = "" if chance is None else f"   chance {figure(chance)}"
+            lines.append(f"  {name:20s} {value:>8s}   {low} – {high}{beside}")
     for reason, count in summary["refused"].items():
         lines.append(f"left out: {count} clips, {reason}")
     lines.append(f"{summary['workdir']}: RUN/head, predictions.csv, metrics.json, figures")
     return "\n".join(lines)
+
+
+def figure(value: float | None) -> str:
+    """A figure, or that it is not defined."""
+    return "none" if value is None else f"{value:.3f}"
 
 
 def learning_curve(theme: Theme, found: Sequence[Mapping], name: str) -> "figure_theme.Figure":
@@ -62,8 +68,9 @@ def learning_curve(theme: Theme, found: Sequence[Mapping], name: str) -> "figure
     for i, weights in enumerate(("pretrained", "random")):
         points = collections.defaultdict(list)
         for run in found:
-            if run["weights"] == weights:
-                points[share(run)].append((run["patients"]["train"], run["scores"][name]["value"]))
+            value = run["scores"][name]["value"]
+            if run["weights"] == weights and value is not None:
+                points[share(run)].append((run["patients"]["train"], value))
         if not points:
             continue
         x = [np.mean([count for count, _ in points[s]]) for s in sorted(points)]

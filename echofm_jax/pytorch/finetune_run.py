@@ -26,7 +26,7 @@ from echofm_jax.pytorch.head_echofm import EchoFMHead, HeadConfig
 from echofm_jax.pytorch.maps import recording_maps
 from echofm_jax.pytorch.modeling_echofm import EchoFM
 from echofm_jax.pytorch.recipe import Recipe
-from echofm_jax.pytorch.scores import measure, scores
+from echofm_jax.pytorch.scores import measure, scores, strict
 from echofm_jax.torch_checkpoint import sha256
 
 
@@ -127,7 +127,7 @@ def run_clips(run: Run) -> dict:
     chance = measure(run.task, run.outputs, blind(run, parts["train"], len(truth)), truth)
     clip_figures.draw(run, told, truth, whose, history)
     write_predictions(run, test, told)
-    metrics = {
+    metrics = strict({
         "task": run.task, "target": run.target, "outputs": run.outputs, "seed": run.seed,
         "weights": "random" if run.random else "pretrained", "simulated": run.simulated,
         "recipe": dataclasses.asdict(recipe),
@@ -137,7 +137,7 @@ def run_clips(run: Run) -> dict:
         "trained_parameters": trained(model, recipe),
         "scores": {name: score._asdict() for name, score in figures.items()},
         "chance": chance,
-    }  # fmt: skip
+    })  # fmt: skip
     head_folder.write_head(run.folder / "head", model, *describe(run, model, metrics, figures))
     write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     (run.folder / "state.pt").unlink(missing_ok=True)

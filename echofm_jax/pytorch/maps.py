@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from data_pipelines.labelled import LabelledClip
+from echofm_jax import __version__
 from echofm_jax.atomic import write_text
 from echofm_jax.errors import InputError
 from echofm_jax.pytorch.clip_batches import all_windows, cut_of, read_ahead, times
@@ -44,7 +45,7 @@ def recording_maps(
     """
     cut = cut_of(model.encoder, colour)
     shape = (len(clips), *model.head.mean.shape)
-    told = (weights, model.encoder.config, colour, [repr(clip.read) for clip in clips])
+    told = (__version__, weights, model.encoder.config, colour, [repr(clip.read) for clip in clips])
     key = hashlib.sha256(repr(told).encode(errors="surrogateescape")).hexdigest()[:16]
     maps, done = opened(folder, key, shape)
     unknown = []
@@ -90,11 +91,11 @@ def opened(folder: Path | None, key: str, shape: tuple[int, ...]) -> tuple[np.nd
     """(maps of a shape, how many are done); kept in a folder, they are a file's memory."""
     if folder is None:
         return np.zeros(shape, np.float32), 0
-    folder.mkdir(parents=True, exist_ok=True)
     file, note = folder / f"{key}.npy", folder / f"{key}.json"
-    if file.exists() and note.exists():
-        return np.load(file, mmap_mode="r+"), json.loads(note.read_text())["done"]
     try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if file.exists() and note.exists():
+            return np.load(file, mmap_mode="r+"), json.loads(note.read_text())["done"]
         return np.lib.format.open_memmap(file, "w+", np.float32, shape), 0
     except OSError as error:
         raise InputError(

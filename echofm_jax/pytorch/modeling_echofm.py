@@ -237,14 +237,12 @@ class EchoFM(nn.Module):
             raise ValueError(
                 f"{weights_file}: truncated or damaged ({error}); copy it again"
             ) from error
-        try:
-            model.load_state_dict(state, assign=True)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:600]
+        if different := _differences(model, state):
             raise ValueError(
-                f"{weights_file}: not the weights of its config, usually because "
-                f"{_usual_mistake(model, state)}: {reason}"
-            ) from error
+                f"{weights_file}: not the weights of its config: {different}. Usually "
+                f"{_usual_mistake(model, state)}"
+            )
+        model.load_state_dict(state, assign=True)
         return model.to(dtype).resize(frames, size)
 
     def resize(self, frames: int | None = None, size: int | None = None) -> "EchoFM":
@@ -433,6 +431,26 @@ def _window(config: EchoFMConfig, total: int, fps: float | None) -> Tensor:
     starts = math.ceil(total - 0.5 - samples[-1].item())  # from which the window fits
     nearest = ((max(starts - 1, 0) // 2 + samples) % total + 0.5).long()
     return nearest % total
+
+
+def _differences(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+    """Keys and shapes in which weights are not those of a model, the first of many; or nothing."""
+    known = model.state_dict()
+    shapes = [
+        f"{key} {tuple(state[key].shape)} for {tuple(known[key].shape)}"
+        for key in known
+        if key in state and state[key].shape != known[key].shape
+    ]
+    wrong = {
+        "missing": [key for key in known if key not in state],
+        "unknown": [key for key in state if key not in known],
+        "of another shape": shapes,
+    }
+    return "; ".join(
+        f"{len(keys)} {what} ({', '.join(keys[:5])}{', …' * (len(keys) > 5)})"
+        for what, keys in wrong.items()
+        if keys
+    )
 
 
 def _usual_mistake(model: nn.Module, state: Mapping[str, Tensor]) -> str:

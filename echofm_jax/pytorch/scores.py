@@ -1,5 +1,6 @@
 """How good answers are, by torchmetrics, with intervals by bootstrap over patients."""
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -16,6 +17,15 @@ class Score(NamedTuple):
     value: float
     low: float
     high: float
+
+
+def strict(told: object) -> object:
+    """Dictionaries and lists of figures as JSON knows them: what is not defined is null."""
+    if isinstance(told, Mapping):
+        return {name: strict(value) for name, value in told.items()}
+    if isinstance(told, list):
+        return [strict(value) for value in told]
+    return None if isinstance(told, float) and not math.isfinite(told) else told
 
 
 def scores(

@@ -20,7 +20,7 @@ from echofm_jax.pytorch import head_folder, parameters, segmentation, segmentati
 from echofm_jax.pytorch.finetune_run import Run, encoder
 from echofm_jax.pytorch.fitting import Job, autocast, draw, fit
 from echofm_jax.pytorch.recipe import Recipe
-from echofm_jax.pytorch.scores import Score
+from echofm_jax.pytorch.scores import Score, strict
 from echofm_jax.pytorch.segmentation_head import EchoFMSegmenter, SegmentationConfig
 from echofm_jax.pytorch.segmentation_metrics import mean, measure, summarise
 from echofm_jax.pytorch.segmentation_samples import (
@@ -32,7 +32,6 @@ from echofm_jax.pytorch.segmentation_samples import (
     training_samples,
 )
 
-DEFAULTS = {"epochs": 10, "patience": 0, "batch": 8, "lr": 2e-3}  # of a recipe, see `Recipe`
 SLOWER = 0.1  # of the learning rate: what the encoder learns at, where it learns
 WATCHED = 2  # frames of a validation clip that every epoch is scored on
 CODE = ("modeling_echofm.py", "head_echofm.py", "segmentation_head.py")
@@ -73,7 +72,7 @@ def run_segmentation(run: Run) -> dict:
     write_predictions(run, test, measured["dice"], structures)
     draw_figures(run, model, test, measured["dice"])
     missed = np.nansum(measured["missed"], 0).astype(int).tolist()
-    metrics = {
+    metrics = strict({
         "task": run.task, "target": run.target, "outputs": structures, "seed": run.seed,
         "weights": "random" if run.random else "pretrained", "simulated": run.simulated,
         "recipe": dataclasses.asdict(recipe),
@@ -85,7 +84,7 @@ def run_segmentation(run: Run) -> dict:
         "scores": {name: score._asdict() for name, score in figures.items()},
         "chance": {name: score.value for name, score in chance.items()},
         "missed": dict(zip(structures[1:], missed, strict=True)),  # frames, of those that hold it
-    }  # fmt: skip
+    })  # fmt: skip
     head_folder.write_head(run.folder / "head", model, *describe(run, model, metrics, figures))
     write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     (run.folder / "state.pt").unlink(missing_ok=True)
