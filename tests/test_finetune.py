@@ -229,6 +229,8 @@ def test_shares_folds_seeds_and_random_weights_in_one_command(folder, tmp_path, 
     assert runs["pretrained-share=0.3-fold=0-seed=0"]["patients"]["train"] == 2  # one a class
     same = [json.loads((work / n / "run.json").read_text())["key"] for n in names]
     assert len(set(same)) == len(names)
+    # Each clip was encoded once by the exported weights, once by those of each seed.
+    assert len(list((work / "cache").glob("*.npy"))) == 3
 
 
 def test_examinations_are_answered_for(folder, tmp_path, capsys):

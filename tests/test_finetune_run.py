@@ -29,8 +29,9 @@ def run(tmp_path) -> Run:
     return Run(
         folder=tmp_path / "w" / "run", model=discs.write_encoder(tmp_path / "model"), random=False,
         task="classes", target="kind", outputs=("bright", "dark"),
-        splits={"train": clips[:3], "val": clips[3:4], "test": clips[4:]}, recipe=Recipe(), seed=0,
-        colour=False, device="cpu", cache=tmp_path / "w" / "cache", simulated=False,
+        splits={"train": clips[:3], "val": clips[3:4], "test": clips[4:]}, seen=clips,
+        recipe=Recipe(), seed=0, colour=False, device="cpu", cache=tmp_path / "w" / "cache",
+        simulated=False,
     )  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def run(tmp_path: Path) -> Run:
     splits = {"train": clips(range(6)), "val": clips(range(6, 8)), "test": clips(range(8, 12))}
     return Run(
         folder=tmp_path / "run", model=model, random=False, task="masks", target="masks",
-        outputs=STRUCTURES, splits=splits, seed=0, colour=False, device="cpu",
+        outputs=STRUCTURES, splits=splits, seen=(), seed=0, colour=False, device="cpu",
         recipe=Recipe(epochs=2, lr=1e-2, patience=0), cache=tmp_path / "cache", simulated=True,
     )  # fmt: skip
 

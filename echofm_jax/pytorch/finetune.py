@@ -114,11 +114,14 @@ def finetune(args: argparse.Namespace, overrides: Sequence[str]) -> dict:
     run_one = finetune_run.run_clips
     if task == "masks":
         from echofm_jax.pytorch.task_segmentation import run_segmentation as run_one
+    planned = list(plan(args, clips, "" if task == "number" else target))
+    used = {clip.name for _, splits, *_ in planned for part in splits.values() for clip in part}
+    seen = [clip for clip in clips if clip.name in used]
     found = []
-    for name, splits, seed, random in plan(args, clips, "" if task == "number" else target):
+    for name, splits, seed, random in planned:
         run = finetune_run.Run(
             folder=args.workdir / name, model=args.model, random=random, task=task, target=target,
-            outputs=outputs, splits=splits, recipe=how, seed=seed, colour=args.colour,
+            outputs=outputs, splits=splits, seen=seen, recipe=how, seed=seed, colour=args.colour,
             device=device, cache=args.workdir / "cache", simulated=labelled.simulated,
         )  # fmt: skip
         found.append({"run": name, **finished_or(run, run_one)})

@@ -41,6 +41,7 @@ class Run:
     target: str
     outputs: tuple[str, ...]  # names of classes, grades or structures; of a number its unit
     splits: Mapping[str, Sequence[LabelledClip]]
+    seen: Sequence[LabelledClip]  # clips of all runs: a frozen encoder sees each but once
     recipe: Recipe
     seed: int
     colour: bool
@@ -104,14 +105,15 @@ def run_clips(run: Run) -> dict:
     torch.manual_seed(draw(run.seed))
     with within_memory(torch.device(run.device)):
         model = EchoFMHead(encoder(run), config).to(run.device).eval()
-    every = [clip for clips in run.splits.values() for clip in clips]
     maps = recording_maps(
-        model, every, batch=recipe.batch, colour=run.colour, folder=run.cache, weights=run.weights
-    )
-    parts, begin = {}, 0
-    for split, clips in run.splits.items():
-        rows = slice(begin, begin := begin + len(clips))
-        parts[split] = part(clips, targets(run, clips), maps[rows], recipe.study)
+        model, run.seen, batch=recipe.batch, colour=run.colour, folder=run.cache,
+        weights=run.weights,
+    )  # fmt: skip
+    row = {clip.name: i for i, clip in enumerate(run.seen)}
+    parts = {
+        split: part(clips, targets(run, clips), maps[[row[c.name] for c in clips]], recipe.study)
+        for split, clips in run.splits.items()
+    }
     history = train_clips(
         model, parts["train"], parts["val"], recipe,
         seed=run.seed, colour=run.colour, state_file=run.folder / "state.pt", key=run.key,
