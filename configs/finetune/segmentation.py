@@ -23,7 +23,7 @@ Where the numbers come from:
 - adapters 64 wide, parallel, scaled from nothing: AdaptFormer, arXiv 2205.13535; 64 is what
   public code that builds on it has as default (`--ffn_num`).
 - rate 2e-3 for the decoder, a tenth of it for the encoder, 10 epochs, batch 8, no early stop: our
-  choice, the task's own defaults (echofm_jax/pytorch/task_segmentation.py). EchoFM's paper (arXiv
+  choice, the task's own defaults (echofm_jax/pytorch/recipe.py). EchoFM's paper (arXiv
   2410.23413) segments left ventricle and atrium, too; we could not read its settings.
 Nobody has run this file on real data yet. Each variant was run for an epoch on simulated clips, to
 see that it runs.

@@ -79,13 +79,13 @@ def of_classes(p: torch.Tensor, targets: torch.Tensor, count: int) -> dict[str, 
 
     told = p.argmax(1)
     there = torch.bincount(targets, minlength=count) > 0
-    recall = multiclass_accuracy(told, targets, count, average="none")
-    f1 = multiclass_f1_score(told, targets, count, average="none")
+    recall = multiclass_accuracy(told, targets, count, average="none", validate_args=False)
+    f1 = multiclass_f1_score(told, targets, count, average="none", validate_args=False)
     area = float("nan")
     if there.sum() > 1:
         with warnings.catch_warnings():  # classes that this draw lacks are left out below
             warnings.simplefilter("ignore", UserWarning)
-            areas = multiclass_auroc(p, targets, count, average="none")
+            areas = multiclass_auroc(p, targets, count, average="none", validate_args=False)
         area = float(areas[there].mean())
     return {
         "accuracy": float((told == targets).float().mean()),
@@ -106,10 +106,16 @@ def of_grades(p: torch.Tensor, targets: torch.Tensor, count: int) -> dict[str, f
     }
     for name, (score, is_so) in ends.items():
         both = bool(is_so.any() and not is_so.all())
-        found[name] = float(binary_auroc(score, is_so.long())) if both else float("nan")
+        found[name] = (
+            float(binary_auroc(score, is_so.long(), validate_args=False)) if both else float("nan")
+        )
     varied = len(torch.unique(torch.cat([targets, p.argmax(1)]))) > 1
     kappa = (
-        multiclass_cohen_kappa(p.argmax(1), targets, count, weights="quadratic") if varied else None
+        multiclass_cohen_kappa(
+            p.argmax(1), targets, count, weights="quadratic", validate_args=False
+        )
+        if varied
+        else None
     )
     return found | {"quadratic_kappa": float("nan") if kappa is None else float(kappa)}
 
