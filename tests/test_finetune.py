@@ -94,9 +94,11 @@ def clips(folder: Path, workdir: Path, **columns) -> Path:
 # ---- what it makes -----------------------------------------------------------------------------
 
 MODES = [
-    ("classes", "frozen", "linear"), ("grades", "frozen", "linear"), ("number", "frozen", "linear"),
-    ("classes", "frozen", "mlp"), ("number", "frozen", "attentive"), ("grades", "frozen", "mlp"),
-    ("classes", "full", "linear"), ("number", "lora", "linear"), ("grades", "adapter", "attentive"),
+    ("classes", "frozen", "linear"), ("number", "lora", "linear"), ("grades", "adapter", "attentive"),
+    *(pytest.param(*each, marks=pytest.mark.slow) for each in (
+        ("grades", "frozen", "linear"), ("number", "frozen", "linear"), ("classes", "full", "linear"),
+        ("classes", "frozen", "mlp"), ("grades", "frozen", "mlp"), ("number", "frozen", "attentive"),
+    )),
 ]  # fmt: skip
 
 
