@@ -68,7 +68,8 @@ def confusion(theme: Theme, told: np.ndarray, truth: np.ndarray, names: Sequence
     shades = LinearSegmentedColormap.from_list("share", [theme.page, theme.series[0]])
     axes.imshow(share, cmap=shades, vmin=0, vmax=1)
     for row, column in np.argwhere(counts):
-        axes.text(column, row, counts[row, column], ha="center", va="center", color=theme.ink)
+        ink = theme.page if share[row, column] > 0.5 else theme.ink
+        axes.text(column, row, counts[row, column], ha="center", va="center", color=ink)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set(xlabel="answer", ylabel="truth")
