@@ -93,7 +93,6 @@ def test_view_classifier(surroundings):
     assert len(found["told"]) == 3 and set(found["told"]) <= set(found["views"])
 
 
-@pytest.mark.slow  # a minute and a half
 def test_segmentation(surroundings):
     found = run(3, surroundings, (
         "dict(dice=metrics['scores']['dice']['value'], structures=found['structures'], "

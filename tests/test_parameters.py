@@ -65,7 +65,7 @@ def test_full_learns_slower_far_from_the_head():
         (expected,) = (value for start, value in layers.items() if name.startswith(start))
         assert rate == pytest.approx(expected), name
         decays = name.endswith(".weight") and "norm" not in name
-        assert decay == (0.2 if decays or name == "encoder.cls_token" else 0.0), name
+        assert decay == (0.2 if decays else 0.0), name
     assert not any(name.removeprefix("encoder.").startswith(UNUSED) for name in found)
     every = {name for name, _ in made().named_parameters()}
     unused = {n for n in every if n.removeprefix("encoder.").startswith(UNUSED)}

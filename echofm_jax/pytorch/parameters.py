@@ -31,7 +31,8 @@ def choose(model: EchoFMHead, recipe: Recipe) -> list[dict]:
     groups = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            decay = recipe.weight_decay if parameter.ndim > 1 and "embed_" not in name else 0.0
+            kernel = parameter.ndim > 1 and name.endswith("weight")  # no bias, no learned token
+            decay = recipe.weight_decay if kernel else 0.0
             lr = recipe.lr * scale(name, len(encoder.blocks), recipe)
             group = groups.setdefault((lr, decay), {"params": [], "lr": lr, "weight_decay": decay})
             group["params"].append(parameter)
