@@ -29,6 +29,8 @@ from echofm_jax.pytorch.recipe import Recipe
 from echofm_jax.pytorch.scores import measure, scores, strict
 from echofm_jax.torch_checkpoint import sha256
 
+CODE = ("modeling_echofm.py", "head_echofm.py")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
@@ -140,7 +142,7 @@ def run_clips(run: Run) -> dict:
         "scores": {name: score._asdict() for name, score in figures.items()},
         "chance": chance,
     })  # fmt: skip
-    head_folder.write_head(run.folder / "head", model, *describe(run, model, metrics, figures))
+    head_folder.write_trained(run, model, metrics, figures, CODE, words(run))
     write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     (run.folder / "state.pt").unlink(missing_ok=True)
     return metrics
@@ -200,43 +202,15 @@ def write_predictions(run: Run, test: Part, told: np.ndarray) -> None:
     half.replace(path)
 
 
-def describe(
-    run: Run, model: EchoFMHead, metrics: Mapping, figures: Mapping
-) -> tuple[dict, tuple[str, ...], dict[str, str]]:
-    """(config.json, files of code, what fills the card) of the head's folder."""
-    known = json.loads((run.model / "config.json").read_text())
-    architecture = dataclasses.asdict(model.encoder.config)
-    window = architecture.pop("window_seconds")
-    c = model.encoder.config
-    described = {
-        "head": dataclasses.asdict(model.config),
-        "architecture": architecture,
-        "preprocessing": {"frames": c.frames, "size": c.size, "window_seconds": window},
-        "encoder": "random weights" if run.random else known.get("provenance", {}),
-        "recipe": metrics["recipe"],
-        "scores": metrics["scores"],
-    }
-    what = f"the {run.target.replace('_', ' ')}"
-    answers_with = (
-        f"its unit is {run.outputs[0]}" if run.task == "number" else ", ".join(run.outputs)
-    )
+def words(run: Run) -> dict[str, str]:
+    """What the head's card says of it."""
+    target = run.target.replace("_", " ")
     unit = "all clips of an examination" if run.recipe.study else "a clip"
-    recipe = "; ".join(f"{name} {value}" for name, value in metrics["recipe"].items())
-    card = {
-        "title": f"EchoFM head: {run.target.replace('_', ' ')}",
-        "answers": f"Tells {what} of {unit}: {answers_with}.",
-        "encoder": f"width {c.width}, depth {c.depth}, {c.frames} frames of {c.size}x{c.size}, "
-        + ("random weights" if run.random else "pre-trained without labels"),
-        "name": "head",
+    told = f"its unit is {run.outputs[0]}" if run.task == "number" else ", ".join(run.outputs)
+    return {
+        "title": f"EchoFM head: {target}",
+        "answers": f"Tells the {target} of {unit}: {told}.",
         "loader": "EchoFMHead",
-        "alone": "Without it, `from head.head_echofm import EchoFMHead` (torch and safetensors) "
+        "alone": "Without it, `from head.head_echofm import EchoFMHead` (torch and safetensors)\n"
         "answers for windows: `model.head.answers(model(clips))`.",
-        "train": metrics["clips"]["train"],
-        "patients": metrics["patients"]["train"],
-        "test": metrics["clips"]["test"],
-        "test_patients": metrics["patients"]["test"],
-        "measured": head_folder.score_rows(figures),
-        "training": recipe,
-        "simulated": head_folder.SIMULATED if run.simulated else "",
-    }  # fmt: skip
-    return described, ("modeling_echofm.py", "head_echofm.py"), card
+    }

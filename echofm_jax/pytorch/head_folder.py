@@ -1,9 +1,11 @@
 """A trained head as a folder: weights, config, the code that loads it, a card. No names in it."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors.torch import save_file
 from torch import nn
@@ -13,6 +15,9 @@ from echofm_jax.atomic import new_folder
 from echofm_jax.pytorch.head_echofm import FORMAT
 from echofm_jax.pytorch.scores import Score
 from echofm_jax.torch_checkpoint import sha256
+
+if TYPE_CHECKING:
+    from echofm_jax.pytorch.finetune_run import Run
 
 HERE = Path(__file__).parent
 CARD = """\
@@ -90,6 +95,48 @@ def write_head(
         for name in code:
             shutil.copyfile(HERE / name, new / name)
         (new / "README.md").write_text(CARD.format_map({"version": __version__, **card}))
+
+
+def write_trained(
+    run: "Run", model: nn.Module, metrics: Mapping, figures: Mapping[str, Score],
+    code: Sequence[str], words: Mapping[str, str],
+) -> None:  # fmt: skip
+    """Write RUN/head.
+
+    Args:
+      run: what was trained.
+      model: an encoder with a head; both have a `config`.
+      metrics: what metrics.json will hold.
+      figures: its scores.
+      code: files of this package that load it.
+      words: `title`, `answers`, `loader` and `alone` of the card.
+    """
+    known = json.loads((run.model / "config.json").read_text())
+    c = model.encoder.config
+    architecture = dataclasses.asdict(c)
+    window = architecture.pop("window_seconds")
+    described = {
+        "head": dataclasses.asdict(model.config),
+        "architecture": architecture,
+        "preprocessing": {"frames": c.frames, "size": c.size, "window_seconds": window},
+        "encoder": "random weights" if run.random else known.get("provenance", {}),
+        "recipe": metrics["recipe"],
+        "scores": metrics["scores"],
+    }
+    weights = "random weights" if run.random else "pre-trained without labels"
+    card = {
+        "encoder": f"width {c.width}, depth {c.depth}, {c.frames} frames of {c.size}x{c.size}, "
+        f"{weights}",
+        "name": "head",
+        "train": metrics["clips"]["train"],
+        "patients": metrics["patients"]["train"],
+        "test": metrics["clips"]["test"],
+        "test_patients": metrics["patients"]["test"],
+        "measured": score_rows(figures),
+        "training": "; ".join(f"{name} {value}" for name, value in metrics["recipe"].items()),
+        "simulated": SIMULATED if run.simulated else "",
+    }
+    write_head(run.folder / "head", model, described, code, card | words)
 
 
 def score_rows(scores: Mapping[str, Score]) -> str:

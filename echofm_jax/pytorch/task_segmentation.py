@@ -9,7 +9,7 @@ RUN/head/            the trained segmenter, see head_folder; holds no name
 import csv
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from echofm_jax.pytorch import head_folder, parameters, segmentation, segmentati
 from echofm_jax.pytorch.finetune_run import Run, encoder
 from echofm_jax.pytorch.fitting import Job, autocast, draw, fit
 from echofm_jax.pytorch.recipe import Recipe
-from echofm_jax.pytorch.scores import Score, strict
+from echofm_jax.pytorch.scores import strict
 from echofm_jax.pytorch.segmentation_head import EchoFMSegmenter, SegmentationConfig
 from echofm_jax.pytorch.segmentation_metrics import mean, measure, summarise
 from echofm_jax.pytorch.segmentation_samples import (
@@ -85,7 +85,7 @@ def run_segmentation(run: Run) -> dict:
         "chance": {name: score.value for name, score in chance.items()},
         "missed": dict(zip(structures[1:], missed, strict=True)),  # frames, of those that hold it
     })  # fmt: skip
-    head_folder.write_head(run.folder / "head", model, *describe(run, model, metrics, figures))
+    head_folder.write_trained(run, model, metrics, figures, CODE, words(structures))
     write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     (run.folder / "state.pt").unlink(missing_ok=True)
     return metrics
@@ -205,37 +205,12 @@ def draw_figures(run: Run, model: EchoFMSegmenter, test: Frames, dice: np.ndarra
     )
 
 
-def describe(
-    run: Run, model: EchoFMSegmenter, metrics: Mapping, figures: Mapping[str, Score]
-) -> tuple[dict, tuple[str, ...], dict]:
-    """(config.json, files of code, what fills the card) of the head's folder."""
-    known = json.loads((run.model / "config.json").read_text())
-    c = model.encoder.config
-    architecture = dataclasses.asdict(c)
-    window = architecture.pop("window_seconds")
-    described = {
-        "head": dataclasses.asdict(model.config),
-        "architecture": architecture,
-        "preprocessing": {"frames": c.frames, "size": c.size, "window_seconds": window},
-        "encoder": "random weights" if run.random else known.get("provenance", {}),
-        "recipe": metrics["recipe"],
-        "scores": metrics["scores"],
-    }
-    card = {
+def words(structures: Sequence[str]) -> dict[str, str]:
+    """What the head's card says of it."""
+    return {
         "title": "EchoFM head: segmentation",
-        "answers": f"Outlines {', '.join(model.config.structures[1:])} in every frame.",
-        "encoder": f"width {c.width}, depth {c.depth}, {c.frames} frames of {c.size}x{c.size}, "
-        + ("random weights" if run.random else "pre-trained without labels"),
-        "name": "head",
+        "answers": f"Outlines {', '.join(structures[1:])} in every frame.",
         "loader": "EchoFMSegmenter",
-        "alone": "Without it, `from head.segmentation_head import EchoFMSegmenter` (torch and "
+        "alone": "Without it, `from head.segmentation_head import EchoFMSegmenter` (torch and\n"
         "safetensors) labels frames of windows: `model(clips, which, positions)`.",
-        "train": metrics["clips"]["train"],
-        "patients": metrics["patients"]["train"],
-        "test": metrics["clips"]["test"],
-        "test_patients": metrics["patients"]["test"],
-        "measured": head_folder.score_rows(figures),
-        "training": "; ".join(f"{name} {value}" for name, value in metrics["recipe"].items()),
-        "simulated": head_folder.SIMULATED if run.simulated else "",
     }
-    return described, CODE, card
