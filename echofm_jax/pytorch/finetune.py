@@ -1,13 +1,11 @@
 """`echofm finetune`: a head on an exported encoder, trained on labelled clips; needs no JAX."""
 
 import argparse
-import dataclasses
 import json
 import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_pipelines.places import own_path
@@ -15,9 +13,8 @@ from echofm_jax import cli, config_file
 from echofm_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from data_pipelines.labelled import LabelledClip, LabelledSet
+    from data_pipelines.labelled import LabelledClip
     from echofm_jax.pytorch.finetune_run import Run
-    from echofm_jax.pytorch.recipe import Recipe
 
 TASKS = {  # --task: (what its head answers, the labels' column; empty: --target says it)
     "view": ("classes", "view"),
@@ -29,7 +26,6 @@ TASKS = {  # --task: (what its head answers, the labels' column; empty: --target
     "grades": ("grades", ""),
     "number": ("number", ""),
 }
-UNITS = {"ejection_fraction": "%", "end_diastolic_volume": "ml", "end_systolic_volume": "ml"}
 EXAMPLE = """example:
   echofm finetune --model echofm_vitl --task view --source clips --workdir runs/view
   echofm finetune --model echofm_vitl --task ejection_fraction --dataset echonet_dynamic \\
@@ -99,18 +95,14 @@ def finetune(args: argparse.Namespace, overrides: Sequence[str]) -> dict:
     task, column = TASKS[args.task]
     target = column or args.target
     check(args, target, column)
-    from echofm_jax.pytorch import finetune_report, finetune_run, recipe
+    from echofm_jax.pytorch import finetune_labels, finetune_report, finetune_run, recipe
 
     config = config_file.read(args.config) if args.config else recipe.default_recipe(args.task)
     how = recipe.checked(config_file.override(config, overrides))
     device = usable(args.device)
-    labelled, known = read_labels(args, target)
-    outputs = names(args, task, target, labelled, known)
-    clips, refused = readable(args, known, how)
-    from data_pipelines.labelled_checks import check_classes
-
-    if task != "masks":
-        check_classes(clips, target)
+    labelled, known = finetune_labels.read_labels(args, task, target)
+    outputs = finetune_labels.names(args, task, target, labelled, known)
+    clips, refused = finetune_labels.readable(args, target, known, how)
     run_one = finetune_run.run_clips
     if task == "masks":
         from echofm_jax.pytorch.task_segmentation import run_segmentation as run_one
@@ -157,90 +149,6 @@ def usable(asked: str | None) -> str:
         reason = str(error).splitlines()[0]
         raise InputError(f"--device {name}: {reason}: give another, such as cpu") from None
     return name
-
-
-def read_labels(
-    args: argparse.Namespace, target: str
-) -> tuple["LabelledSet", list["LabelledClip"]]:
-    """The whole source, and the clips of it that are labelled with the target."""
-    from data_pipelines.labelled_sources import labelled_set
-
-    structures = {"structures": tuple(args.structures)} if args.structures else {}
-    found = labelled_set(
-        args.source, dataset=args.dataset, labels=args.labels, target=target, fps=args.fps,
-        precropped=args.precropped, **structures,
-    )  # fmt: skip
-    clips = [c for c in found.clips if not args.views or c.targets.get("view") in args.views]
-    if not clips:
-        raise InputError(f"{args.source}: no clip of view {' or '.join(args.views)}")
-    if target == "masks":
-        if not found.structures:
-            raise InputError(f"{args.source}: no clip has a mask: name labels that have some")
-        return found, clips  # which of them have masks is known once they are read
-    labelled = [clip for clip in clips if target in clip.targets]
-    from data_pipelines.labelled_checks import check_classes
-
-    check_classes(labelled if labelled else clips, target)
-    if TASKS[args.task][0] != "number":
-        labelled = [in_words(clip, target) for clip in labelled]
-    return found, labelled
-
-
-def in_words(clip: "LabelledClip", target: str) -> "LabelledClip":
-    """A clip whose class is a name: a column of 0, 1 and 2 may hold classes, too."""
-    from data_pipelines.labelled import word
-
-    targets = {**clip.targets, target: word(clip.targets[target])}
-    return dataclasses.replace(clip, targets=targets)
-
-
-def names(
-    args: argparse.Namespace, task: str, target: str, labelled: "LabelledSet",
-    clips: Sequence["LabelledClip"],
-) -> tuple[str, ...]:  # fmt: skip
-    """Names of what the head answers, in their order; of a number its unit."""
-    if task == "masks":
-        return labelled.structures
-    from data_pipelines.records import GRADES
-
-    values = {clip.targets[target] for clip in clips}
-    if task == "number":
-        if words := sorted(value for value in values if isinstance(value, str)):
-            raise InputError(f"{target}: '{words[0]}' is no number: use --task classes")
-        return (UNITS.get(target, "units of the labels"),)
-    if task == "classes":
-        return tuple(sorted(values))
-    known = tuple(args.grades) or (GRADES if values <= set(GRADES) else ())
-    if not known:
-        raise InputError(f"{target}: name its grades in order: --grades {' '.join(sorted(values))}")
-    if unknown := sorted(values - set(known)):
-        raise InputError(f"{target}: '{unknown[0]}' is none of --grades {' '.join(known)}")
-    return known
-
-
-def readable(
-    args: argparse.Namespace, clips: Sequence["LabelledClip"], how: "Recipe"
-) -> tuple[list["LabelledClip"], list]:
-    """Clips whose pixels are at hand, and (name, reason, detail) of those that cannot be used."""
-    from data_pipelines.labelled_cache import cached
-
-    size = how.size or model_size(args.model)
-    clips, refused = cached(clips, size, args.colour, args.workdir / "cache", args.workers)
-    for name, reason, detail in refused:
-        log.warning("left out: %s: %s %s", name, reason, detail)
-    if not clips:
-        raise InputError(f"{args.source}: none of its {len(refused)} labelled clips can be used")
-    return clips, refused
-
-
-def model_size(folder: Path) -> int:
-    """Side of the pixels that an exported encoder takes; raises InputError if it is none."""
-    try:
-        return int(json.loads((folder / "config.json").read_text())["architecture"]["size"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"--model {folder}: no folder of `echofm export` ({type(error).__name__})"
-        ) from None
 
 
 def plan(
