@@ -38,7 +38,8 @@ def read(path: Path, *, colour: bool = True) -> Clip:
     Raises:
         Rejected: no clip, or less of it than the header announces.
     """
-    with warnings.catch_warnings(), path.open("rb") as file:
+    # Headers are read in many small pieces.
+    with warnings.catch_warnings(), path.open("rb", buffering=1 << 20) as file:
         warnings.simplefilter("ignore")  # an invalid date does not matter here
         dicom_pixels.check_bytes(path)
         # The header alone: pydicom drops all of a data set whose pixels break off.

@@ -54,10 +54,12 @@ def _points(header: pydicom.Dataset) -> bool:
 
 def _steps(header: pydicom.Dataset, tag: str, count: int) -> np.ndarray | None:
     """Seconds between the frames, [T - 1]."""
+    if tag not in header:
+        return None
     try:
         with np.errstate(all="ignore"):
             steps = SOURCES[tag](np.asarray(header[tag].value, np.float64))
-    except (KeyError, TypeError, ValueError):
+    except (TypeError, ValueError):
         return None
     if steps.shape not in ((), (count,)):
         return None

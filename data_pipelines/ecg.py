@@ -109,21 +109,23 @@ def evidence(x: np.ndarray, y: np.ndarray, strength: np.ndarray, height: int, wi
     `strength` is how many times as persistent as rare tissue each is; tissue is weak, narrow, has
     gaps, or leaps.
     """
-    extent = np.ptp(x) + 1
-    columns, first, counts = np.unique(x, return_inverse=True, return_counts=True)
+    x = x - x.min()
+    counts = np.bincount(x)
+    extent, columns = len(counts), np.flatnonzero(counts)
     if len(columns) < 3:
         return 0.0
-    best = np.zeros(len(columns))
-    np.maximum.at(best, first, strength)
-    middle = np.bincount(first, y) / counts
-    top, bottom = np.full(len(columns), height), np.zeros(len(columns))
-    np.minimum.at(top, first, y)
-    np.maximum.at(bottom, first, y)
-    if np.median(bottom - top) > WORD * np.ptp(y):
+    top, bottom, best = np.full(extent, height), np.zeros(extent), np.zeros(extent)
+    np.minimum.at(top, x, y)
+    np.maximum.at(bottom, x, y)
+    if np.median((bottom - top)[columns]) > WORD * np.ptp(y):
         return 0.0
-    jumps = np.percentile(np.abs(np.diff(middle)), 80) / max(JUMP * height, 3.0)
+    np.maximum.at(best, x, strength)
+    middle = np.bincount(x, y)[columns] / counts[columns]
+    leaps = np.sort(np.abs(np.diff(middle)))  # np.percentile takes ten times as long
+    most = np.interp(0.8 * (len(leaps) - 1), np.arange(len(leaps)), leaps)
+    jumps = most / max(JUMP * height, 3.0)
     gapless, wide = len(columns) / extent, min(extent / (WIDE * width), 1.0)
-    return float(np.median(best) * gapless * wide / (1 + jumps))
+    return float(np.median(best[columns]) * gapless * wide / (1 + jumps))
 
 
 def spikes(x: np.ndarray, y: np.ndarray) -> float:

@@ -26,6 +26,9 @@ POINTS = 32  # of the outline on each of its four sides
 _there, _zero, _one = np.linspace(0, 1, POINTS + 1)[:-1], np.zeros(POINTS), np.ones(POINTS)
 ALONG = np.float32([*_there, *_one, *(1 - _there), *_zero, 0])
 ACROSS = np.float32([*_zero, *_there, *_one, *(1 - _there), 0])
+OUTLINE = np.stack([ACROSS, ALONG])[:, None]  # [2, 1, n + 1]
+IN_SUMS = np.float32([[0.5], [1]])  # of a point x, y: its place in `row_sums`
+NARROWEST = np.float32([[0.1], [2]])  # rad, pixels: from one edge, and one arc, to the other
 # One crossing moved there, back, or two there: what a quadratic of six variables takes.
 PAIRS = np.triu_indices(6, 1)
 MOVES = np.vstack([np.zeros(6), np.eye(6), -np.eye(6), np.eye(6)[PAIRS[0]] + np.eye(6)[PAIRS[1]]])
@@ -59,7 +62,10 @@ def row_sums(active: np.ndarray) -> np.ndarray:
     """What the pixels left of each place cost, [H + 2, W + 1] float32, zero above and below."""
     height, width = active.shape
     sums = np.zeros((height + 2, width + 1), np.float32)
-    np.cumsum(np.where(active, np.float32(-1), np.float32(DARK)), 1, out=sums[1:-1, 1:])
+    before = np.diff(cv2.integral(active.view(np.uint8)), axis=0)  # active pixels, [H, W + 1]
+    np.subtract(
+        DARK * np.arange(width + 1), (1 + DARK) * before, out=sums[1:-1], casting="same_kind"
+    )
     return sums
 
 
@@ -68,18 +74,20 @@ def costs(geometries: np.ndarray, sums: np.ndarray, steering: float) -> np.ndarr
 
     `sums` are `row_sums`, `steering` is what a steered fan costs more.
     """
-    x, y, left, right, near, far = np.float32(geometries).T[..., None]  # [K, 1] each
-    near = np.maximum(near, 0)
-    turn, radius = left + (right - left) * ACROSS, near + (far - near) * ALONG  # [K, n + 1]
-    across, down = x + radius * np.sin(turn), y + radius * np.cos(turn)
-    # Of each piece of the outline the middle, as a place in `sums`.
-    at = [(ends[:, 1:] + ends[:, :-1]) / 2 for ends in (across + 0.5, down + 1)]  # [K, n] each
-    before = cv2.remap(sums, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    steered = np.minimum(np.abs(left + right) / STEERED, 1)[:, 0]
-    sensible = (right - left > 0.1) & (far - near > 2) & (right < 1.5) & (left > -1.5)
-    return np.where(
-        sensible[:, 0], steering * steered - (before * (down[:, 1:] - down[:, :-1])).sum(1), 0
-    )
+    fans = np.float32(geometries).T  # [6, K]
+    np.maximum(fans[4], 0, out=fans[4])
+    firsts, lasts = fans[2::2], fans[3::2]  # left and near, right and far; [2, K]
+    extent = lasts - firsts
+    turn, radius = firsts[..., None] + extent[..., None] * OUTLINE  # [K, n + 1] each
+    points = np.stack([np.sin(turn), np.cos(turn)])  # [2, K, n + 1]
+    points *= radius
+    points += (fans[:2] + IN_SUMS)[..., None]
+    middles = (points[..., 1:] + points[..., :-1]) / 2  # of each piece of the outline, [2, K, n]
+    before = cv2.remap(sums, *middles, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    pieces = points[1, :, 1:] - points[1, :, :-1]  # [K, n]
+    steered = np.minimum(np.abs(fans[2] + fans[3]) / STEERED, 1)
+    sensible = (extent > NARROWEST).all(0) & (lasts[0] < 1.5) & (firsts[0] > -1.5)
+    return np.where(sensible, steering * steered - (before * pieces).sum(1), 0)
 
 
 def descend(
@@ -159,25 +167,29 @@ def starts(active: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     points = outline[:, 0].astype(float)
     middle = points.mean(0)
     sides: tuple[list, list] = ([], [])
-    for a, b in zip(corners, np.roll(corners, -1, 0), strict=True):
-        (top, bottom) = (a, b) if a[1] <= b[1] else (b, a)
-        cut = [min(p[0], width - 1 - p[0]) < 2 for p in (top, bottom)]
-        length = np.hypot(*(bottom - top))
-        slope = np.arctan2(bottom[0] - top[0], bottom[1] - top[1])
-        if all(cut) or abs(slope) > 1.4 or length < 4:
-            continue
-        sides[int((top + bottom)[0] / 2 > middle[0])].append((length, slope, top))
+    after = np.roll(corners, -1, 0)
+    first = (corners[:, 1] <= after[:, 1])[:, None]
+    tops, bottoms = np.where(first, corners, after), np.where(first, after, corners)
+    across, down = (bottoms - tops).T
+    lengths, slopes = np.hypot(across, down), np.arctan2(across, down)
+    cut = np.minimum(corners[:, 0], width - 1 - corners[:, 0]) < 2
+    good = ~(cut & np.roll(cut, -1)) & (np.abs(slopes) <= 1.4) & (lengths >= 4)
+    right = (tops + bottoms)[:, 0] / 2 > middle[0]
+    for i in np.flatnonzero(good):
+        sides[int(right[i])].append((lengths[i], slopes[i], tops[i]))
     best = [sorted(side, key=lambda edge: -edge[0])[:EDGES_TRIED] for side in sides]
     edged = between(*best, points) if all(best) else np.empty((0, 6))
-    plain = []
     rows, columns = points[:, 1], points[:, 0]
-    top, bottom, spread = rows.min(), rows.max(), np.ptp(columns) / 2
-    for half in np.radians((30, 40, 50)):
-        apex = max(top - 0.15 * (bottom - top), bottom - spread / np.tan(half) * 1.15)
-        apex = min(apex, top + 2)
-        x = (columns.min() + columns.max()) / 2
-        plain.append(np.array([x, apex, -half, half, max(top - apex, 1.0), bottom - apex]))
-    return edged, np.array(plain)
+    top, bottom = rows.min(), rows.max()
+    left, right = columns.min(), columns.max()
+    half = np.radians((30, 40, 50))
+    apex = np.maximum(
+        top - 0.15 * (bottom - top), bottom - (right - left) / 2 / np.tan(half) * 1.15
+    )
+    apex = np.minimum(apex, top + 2)
+    x = np.full(3, (left + right) / 2)
+    plain = np.stack([x, apex, -half, half, np.maximum(top - apex, 1.0), bottom - apex], 1)
+    return edged, plain
 
 
 def between(lefts: list[tuple], rights: list[tuple], points: np.ndarray) -> np.ndarray:

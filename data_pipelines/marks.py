@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -53,7 +54,8 @@ def _steady(
 ) -> np.ndarray:
     """[h, w] uint8: words and marks thinner than `side` in [h, w] images."""
     spans = _spans(len(images))
-    places = _contrasting(thin, spans)
+    together = math.gcd(*(min(count, len(spans)) for count, *_ in levels))
+    places = _contrasting(thin, spans, together)
     best = {count: np.zeros(len(places), np.float32) for count, *_ in levels}
     lengths, recent = [len(span) for span in spans], collections.deque(maxlen=levels[0][0])
     pairs = collections.deque(maxlen=levels[0][0])  # sums of two spans: half the additions
@@ -88,15 +90,20 @@ def _spans(count: int) -> list[range]:
     return list(map(range, ends, ends[1:]))
 
 
-def _contrasting(thin: Sequence[np.ndarray], spans: Sequence[range]) -> np.ndarray:
-    """Where any span has enough contrast, [n]: without, no row of spans has. All else is dear."""
-    found = np.zeros(thin[0].shape, bool)
-    for span in spans:
-        total = np.zeros(found.shape, np.float32)
-        for i in span:
-            cv2.accumulate(thin[i], total)
-        found |= total >= np.float32(len(span) * CONTRAST)
-    return np.flatnonzero(found)
+def _contrasting(thin: Sequence[np.ndarray], spans: Sequence[range], together: int) -> np.ndarray:
+    """Where any spans `together` on end have enough contrast, [n]. All else is dear.
+
+    Without, no row of spans that can be parted into such has enough.
+    """
+    best: dict[int, np.ndarray] = {}  # the highest sums of so many frames, 255 at most
+    recent: collections.deque = collections.deque(maxlen=together)
+    for first, span in enumerate(spans, 1 - together):
+        recent.append(functools.reduce(cv2.add, [thin[i] for i in span]))
+        if first >= 0:
+            total, count = functools.reduce(cv2.add, recent), span.stop - spans[first].start
+            best[count] = cv2.max(best.get(count, total), total)
+    enough = [total >= min(count * CONTRAST, 255) for count, total in best.items()]
+    return np.flatnonzero(np.logical_or.reduce(enough))
 
 
 def _sums(
@@ -115,8 +122,11 @@ def steadiness(count: int, thin: np.ndarray, bright: np.ndarray, square: np.ndar
     """[n]: mean contrast over the brightness' deviation, from the sums of `count` frames."""
     spread = square * np.float32(count)  # count² times the variance, then count times the deviation
     spread -= bright * bright
-    np.sqrt(np.maximum(spread, 0, out=spread), out=spread)
+    spread = np.sqrt(_above(spread, 0))
     spread += np.float32(count * NOISE)
-    np.divide(thin, spread, out=spread)
-    spread *= thin >= np.float32(count * CONTRAST)
-    return spread
+    return np.divide(_above(thin, count * CONTRAST - 0.5), spread, out=spread)  # `thin` is whole
+
+
+def _above(values: np.ndarray, least: float) -> np.ndarray:
+    """[n] float32, 0 where not above `least`; twice as fast as by NumPy."""
+    return cv2.threshold(values, least, 0, cv2.THRESH_TOZERO)[1].ravel()

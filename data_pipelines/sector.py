@@ -55,7 +55,7 @@ def find_sectors(frames: np.ndarray) -> list[Sector]:
     active = activity(small)
     if np.count_nonzero(active) < 0.03 * active.size:
         raise Rejected("no_sector", "too little of the picture moves")
-    if np.count_nonzero(active & written_once(small)) > 0.25 * np.count_nonzero(active):
+    if written_once(small, active).mean() > 0.25:
         raise Rejected("m_mode_or_spectral", "a trace that a cursor writes")
     fans = [refine(fan, part) for part, fan in fit_parts(active)]
     if not fans:
@@ -86,18 +86,22 @@ def moving(frames: np.ndarray) -> np.ndarray:
         for i in np.linspace(0, count - 1, 12).astype(int)
     ]
     least = REPEATED * np.median(apart)
-    live, steps, stopped = [0], [0.0], 0.0
+    live, steps = [0], []
     for i in range(1, count):
-        change = cv2.absdiff(small[live[-1]], small[i])
-        _, most, *_ = cv2.minMaxLoc(cv2.blur(change, (3, 3)))
-        if cv2.norm(change, cv2.NORM_L1) > least:
+        steps.append(cv2.absdiff(small[live[-1]], small[i]))
+        if cv2.norm(steps[-1], cv2.NORM_L1) > least:
             live.append(i)
-            steps.append(most)
-        else:
-            stopped = max(stopped, most)
-    if stopped > max(np.percentile(steps, 90), APPEARS):
-        raise Rejected("no_sector", "something appears while the picture stands still")
+    stopped = max((_most(steps[i - 1]) for i in {*range(count)} - {*live}), default=0.0)
+    if stopped > APPEARS:
+        moved = [0.0, *(_most(steps[i - 1]) for i in live[1:])]
+        if stopped > np.percentile(moved, 90):
+            raise Rejected("no_sector", "something appears while the picture stands still")
     return np.array(live)
+
+
+def _most(change: np.ndarray) -> float:
+    """The most that anything changes, after a 3×3 average."""
+    return cv2.minMaxLoc(cv2.blur(change, (3, 3)))[1]
 
 
 def at_scale(fan: np.ndarray, scale: float, height: int, width: int) -> Sector:
@@ -166,11 +170,11 @@ def activity(small: np.ndarray) -> np.ndarray:
     still, but for text that compression makes flicker: little for its brightness, and too thin to
     survive opening.
     """
-    total, square = np.zeros((2, *small.shape[1:]))
+    sums = np.zeros((2, *small.shape[1:]), np.float32)  # of so few frames, exact
     for frame in small:
-        cv2.accumulate(frame, total)
-        cv2.accumulateSquare(frame, square)
-    mean, square = total / len(small), square / len(small)
+        cv2.accumulate(frame, sums[0])
+        cv2.accumulateSquare(frame, sums[1])
+    mean, square = sums.astype(float) / len(small)
     deviation = cv2.blur(np.sqrt(np.maximum(square - mean * mean, 0)), (3, 3))
     still = min(float(np.percentile(deviation, 20)), STILL)
     least = still + FLICKER + SCREEN * cv2.blur(mean, (3, 3))
@@ -188,8 +192,9 @@ def largest_part(pixels: np.ndarray) -> np.ndarray:
 
 def parts_of(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The number of each pixel's connected part, [H, W], and the parts' sizes; 0 is the rest."""
-    found = cv2.connectedComponentsWithStats(pixels.view(np.uint8), connectivity=4)
-    return found[1], found[2][:, cv2.CC_STAT_AREA]
+    # Twice as fast as with cv2's statistics.
+    _, labels = cv2.connectedComponents(pixels.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    return labels, np.bincount(labels.ravel())
 
 
 def filled(part: np.ndarray) -> np.ndarray:
@@ -199,13 +204,14 @@ def filled(part: np.ndarray) -> np.ndarray:
     return padded[1:-1, 1:-1] != 2
 
 
-def written_once(small: np.ndarray) -> np.ndarray:
-    """[T, h, w] uint8 → pixels that change in one step more than in all others, [h, w] bool.
+def written_once(small: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """[T, h, w] uint8 → which active pixels change in one step more than in all others, [n] bool.
 
     A cursor writes the columns of M-mode and spectral Doppler; tissue changes in every frame. A
     step in which all changes, as from one recording to the next, is no cursor's.
     """
     steps = cv2.absdiff(small[1:], small[:-1])
     means = np.array([cv2.sumElems(step)[0] for step in steps]) / steps[0].size
-    steps = steps * np.float32(1 / (means + 1e-6))[:, None, None]
+    steps = steps.reshape(len(steps), -1).take(np.flatnonzero(active), 1)
+    steps = steps * np.float32(1 / (means + 1e-6))[:, None]  # [T - 1, n]
     return steps.max(0) > 0.5 * steps.sum(0)

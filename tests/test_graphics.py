@@ -7,7 +7,7 @@ import simplejpeg
 from conftest import SAMPLES
 from test_sector import needs_samples
 
-from data_pipelines import graphics, readers
+from data_pipelines import graphics, marks, readers
 from data_pipelines.clean import to_grey
 from data_pipelines.clip import Rejected
 from data_pipelines.phantom_files import identity, screen
@@ -206,3 +206,18 @@ def test_traces_in_real_sectors(name, trace):
     assert left.sum() > (0.85 if trace else 0.92) * sector.mask.sum()
     if trace:  # rows 183 to 192 hold it, as one sees
         assert not left[182:193].any()
+
+
+@pytest.mark.parametrize("count", [8, 11, 24, 26])  # 26: eight spans may sum to more than 255
+def test_no_place_is_left_out_where_a_row_of_spans_has_enough_contrast(count):
+    rng = np.random.default_rng(count)
+    thin = rng.integers(0, 20, (count, 40, 50), np.uint8)
+    thin[:, :5] = marks.CONTRAST  # just enough, all the time
+    spans = marks._spans(count)
+    for together in (1, 2, 4, 8):
+        rows = [thin[a.start : b.stop] for a, b in zip(spans, spans[together - 1 :], strict=False)]
+        if rows:
+            enough = np.any([row.mean(0) >= marks.CONTRAST for row in rows], 0)
+            found = marks._contrasting(thin, spans, together)
+            assert set(np.flatnonzero(enough)) <= set(found)
+            assert len(found) < enough.size
