@@ -1,12 +1,27 @@
 """MIMIC-IV-ECHO in miniature: DICOM files by their list; patients, stills, what is missing."""
 
+import gzip
+import math
+
 import miniatures as mini
+import numpy as np
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from test_sector import fan_screen
 
+from data_pipelines.datasets import mimic_iv_echo
+from echofm_jax.errors import InputError
+
 ULTRASOUND_MULTIFRAME = "1.2.840.10008.5.1.4.1.1.3.1"
+STUDIES = [
+    "subject_id", "study_id", "study_datetime", "note_id", "note_seq", "note_charttime",
+    "measurement_id", "measurement_datetime",
+]  # fmt: skip
+MEASUREMENTS = [
+    "subject_id", "measurement_id", "measurement_datetime", "test_type", "measurement",
+    "measurement_description", "result", "unit",
+]  # fmt: skip
 HEADER = ["subject_id", "study_id", "acquisition_datetime", "dicom_filepath"]
 
 
@@ -46,8 +61,45 @@ def made(tmp_path_factory):
     rows = [[of[0], of[1], "2180-07-23 12:00:00", path(*of)] for of in clips + others]
     mini.write_csv(root / "echo-record-list.csv", HEADER, rows)
     data_dir = folder / "data"
+    studies = [["10002221", "94106955", "", "", "", "", "m1", ""],
+               ["10002221", "95000000", "", "", "", "", "m2", ""],
+               ["11000000", "96000000", "", "", "", "", "", ""]]  # fmt: skip
+    mini.write_csv(root / "echo-study-list.csv", STUDIES, studies)
+    measured = [
+        ("m1", "lvef", "42.5"), ("m1", "lvidd", "5"), ("m1", "lvef", "42.5"), ("m2", "lvef", "55"),
+        ("m2", "lvef", "60"), ("m3", "lvef", "30"),
+    ]  # fmt: skip
+    with gzip.open(root / "structured-measurement.csv.gz", "wt") as file:
+        print(*MEASUREMENTS, sep=",", file=file)
+        for number, name, value in measured:
+            print(1, number, "2180", "tte", name, "", value, "%", sep=",", file=file)
     assert mini.ingest("mimic_iv_echo", folder, data_dir) == 0
     return data_dir
+
+
+def test_clips_of_a_study_have_its_ejection_fraction(made):
+    """One that is known, one that is told twice and differently, one without any."""
+    values = [
+        mini.example(made, path(*of))["ejection_fraction"]
+        for of in (("10002221", "94106955", 1), ("10002221", "95000000", 2),
+                   ("11000000", "96000000", 1))
+    ]  # fmt: skip
+    np.testing.assert_array_equal(values, np.float32([42.5, np.nan, np.nan]))
+
+
+@pytest.mark.parametrize("result", ["", ">55", "normal", "-3", "105", "nan"])
+def test_what_is_no_percentage_is_unknown(result):
+    assert math.isnan(mimic_iv_echo.percent(result))
+
+
+def test_another_table_is_named_with_its_column(tmp_path):
+    mini.write_csv(tmp_path / "echo-study-list.csv", STUDIES, [])
+    mini.write_csv(tmp_path / "structured-measurement.csv", [*MEASUREMENTS, "laterality"], [])
+    with pytest.raises(InputError, match=r"structured-measurement.csv: .*laterality"):
+        mimic_iv_echo.ejection_fractions(tmp_path)
+    (tmp_path / "structured-measurement.csv.gz").write_bytes(gzip.compress(b"subject_id" * 99)[:-9])
+    with pytest.raises(InputError, match=r"structured-measurement.csv.gz: cannot be read"):
+        mimic_iv_echo.ejection_fractions(tmp_path)
 
 
 def test_patients_are_those_of_the_list(made):

@@ -1,7 +1,9 @@
 """Tables that come with a data set, their columns and values checked; joined with its files."""
 
 import csv
+import gzip
 import math
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -82,7 +84,7 @@ def read_table(path: Path, *columns: Sequence[str], ignored: Sequence[str] = ())
     """The rows of a CSV file.
 
     Args:
-      path: the file.
+      path: the file; NAME.csv.gz is unpacked as it is read.
       columns: what must be there, no more and no less; several sequences are alternatives.
       ignored: columns that may be there and are not used.
 
@@ -92,7 +94,8 @@ def read_table(path: Path, *columns: Sequence[str], ignored: Sequence[str] = ())
     """
     name = path.name
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        unpacked = gzip.open if path.suffix == ".gz" else open
+        with unpacked(path, "rt", encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             header = [column.strip() for column in next(reader, [])]
             _check_header(name, header, columns, ignored)
@@ -105,7 +108,7 @@ def read_table(path: Path, *columns: Sequence[str], ignored: Sequence[str] = ())
                         f"the header has {len(header)} columns"
                     )
                 yield Row(name, reader.line_num, dict(zip(header, values, strict=True)))
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
         raise InputError(f"{name}: cannot be read ({type(error).__name__})") from None
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror})") from None
