@@ -164,15 +164,7 @@ def read_lines(path: Path) -> Iterator[tables.Row]:
             for number, column in enumerate(header):
                 if column and column in header[:number]:
                     raise InputError(f"{name}: column '{column}' is there twice: take one out")
-            for values in reader:
-                if not any(values):
-                    continue
-                if len(values) != len(header):
-                    raise InputError(
-                        f"{name}, line {reader.line_num}: {len(values)} values, the header has "
-                        f"{len(header)} columns"
-                    )
-                yield tables.Row(name, reader.line_num, dict(zip(header, values, strict=True)))
+            yield from tables.rows_below(name, header, reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{name}: cannot be read ({type(error).__name__}): save as UTF-8"

@@ -175,7 +175,8 @@ def test_nobody_is_named_in_what_is_passed_on(folder):
         data = path.read_bytes() if path.is_file() else b""
         assert not any(name in data for name in PRIVATE), path
     assert {p.name for p in (made / "head").iterdir()} == {
-        "config.json", "model.safetensors", "README.md", "modeling_echofm.py", "head_echofm.py",
+        "config.json", "model.safetensors", "README.md", "modeling_echofm.py", "trained_echofm.py",
+        "head_echofm.py",
     }  # fmt: skip
     card = (made / "head" / "README.md").read_text()
     for told in ("EchoFMHead.from_pretrained(", "12 clips of 6 patients", "| balanced accuracy |",

@@ -14,14 +14,15 @@ from pydicom.uid import ExplicitVRLittleEndian
 from test_dicom import write as write_dicom
 
 from echofm_jax.pytorch import EchoFM, EchoFMHead, head_folder
-from echofm_jax.pytorch.head_echofm import FORMAT, Adapter, ClipHead, HeadConfig
+from echofm_jax.pytorch.head_echofm import ClipHead, HeadConfig
+from echofm_jax.pytorch.trained_echofm import FORMAT, Adapter
 
 NAMES = ("none", "mild", "moderate", "severe")
 CARD = dict.fromkeys(
     ("title", "answers", "encoder", "train", "patients", "loader", "name", "alone", "test",
      "test_patients", "measured", "training", "simulated"), "",
 )  # fmt: skip
-CODE = ("modeling_echofm.py", "head_echofm.py")
+CODE = ("modeling_echofm.py", "trained_echofm.py", "head_echofm.py")
 
 
 def made(task: str = "classes", encoder: EchoFM | None = None, **changes) -> EchoFMHead:

@@ -10,8 +10,8 @@ from torch import nn
 from echofm_jax import __version__
 from echofm_jax.errors import InputError
 from echofm_jax.pytorch import head_folder
-from echofm_jax.pytorch.head_echofm import FORMAT
 from echofm_jax.pytorch.scores import Score
+from echofm_jax.pytorch.trained_echofm import FORMAT
 from echofm_jax.torch_checkpoint import sha256
 
 CARD = {

@@ -109,7 +109,7 @@ def test_a_training_ends_with_a_head_that_outlines_what_it_learned(run: Run):
     head = run.folder / "head"
     assert not any(b"SECRET" in path.read_bytes() for path in head.iterdir())
     assert {p.name for p in head.glob("*.py")} == {
-        "modeling_echofm.py", "head_echofm.py", "segmentation_head.py",
+        "modeling_echofm.py", "trained_echofm.py", "segmentation_head.py",
     }  # fmt: skip
     model = EchoFMSegmenter.from_pretrained(head)
     assert model.config.structures == ("background", "LA")

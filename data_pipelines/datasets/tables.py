@@ -99,19 +99,24 @@ def read_table(path: Path, *columns: Sequence[str], ignored: Sequence[str] = ())
             reader = csv.reader(file)
             header = [column.strip() for column in next(reader, [])]
             _check_header(name, header, columns, ignored)
-            for values in reader:
-                if not any(values):
-                    continue
-                if len(values) != len(header):
-                    raise InputError(
-                        f"{name}, line {reader.line_num}: {len(values)} values, "
-                        f"the header has {len(header)} columns"
-                    )
-                yield Row(name, reader.line_num, dict(zip(header, values, strict=True)))
+            yield from rows_below(name, header, reader)
     except (UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
         raise InputError(f"{name}: cannot be read ({type(error).__name__})") from None
     except OSError as error:
         raise InputError(f"{name}: cannot be read ({error.strerror})") from None
+
+
+def rows_below(name: str, header: Sequence[str], reader: Iterator[list[str]]) -> Iterator[Row]:
+    """What a csv.reader still holds, without empty lines; raises InputError naming a wrong one."""
+    for values in reader:
+        if not any(values):
+            continue
+        if len(values) != len(header):
+            raise InputError(
+                f"{name}, line {reader.line_num}: {len(values)} values, "
+                f"the header has {len(header)} columns"
+            )
+        yield Row(name, reader.line_num, dict(zip(header, values, strict=True)))
 
 
 def _check_header(

@@ -29,7 +29,7 @@ from echofm_jax.pytorch.recipe import Recipe
 from echofm_jax.pytorch.scores import measure, scores, strict
 from echofm_jax.torch_checkpoint import sha256
 
-CODE = ("modeling_echofm.py", "head_echofm.py")
+CODE = ("modeling_echofm.py", "trained_echofm.py", "head_echofm.py")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,20 +16,17 @@ SPDX-License-Identifier: Apache-2.0
 """
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .modeling_echofm import EchoFM, EchoFMConfig, refuse_changed
+from .modeling_echofm import EchoFM
+from .trained_echofm import add_adapters, load_model
 
 GRID = 7  # places along each side of a map, at most
-FORMAT = 1  # of the folder; a reader refuses newer ones
 TASKS = ("classes", "grades", "number")
 KINDS = ("linear", "mlp", "attentive")
 TOGETHER = 8  # windows in the encoder at once, when files are answered for
@@ -132,22 +129,6 @@ class ClipHead(nn.Module):
         return -torch.cat([ends[0], above, ends[1]], 1).diff(dim=1)
 
 
-class Adapter(nn.Module):
-    """A feed-forward layer with a narrow one beside it (AdaptFormer, arXiv 2205.13535)."""
-
-    def __init__(self, mlp: nn.Module, width: int, adapter: int):
-        super().__init__()
-        self.mlp = mlp
-        self.down = nn.Linear(width, adapter)
-        self.up = nn.Linear(adapter, width)
-        nn.init.zeros_(self.up.weight)  # at first nothing is added
-        nn.init.zeros_(self.up.bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., D] to [..., D]."""
-        return self.mlp(x) + self.up(F.relu(self.down(x)))
-
-
 class EchoFMHead(nn.Module):
     """An encoder with a head on it."""
 
@@ -155,9 +136,7 @@ class EchoFMHead(nn.Module):
         super().__init__()
         self.encoder, self.config = encoder, config
         c = encoder.config
-        if config.adapter:
-            for block in encoder.blocks:
-                block.mlp = Adapter(block.mlp, c.width, config.adapter)
+        add_adapters(encoder, config.adapter)
         self.head = ClipHead(config, min(c.size // c.patch, GRID) ** 2, 2 * c.width)
 
     @classmethod
@@ -167,19 +146,7 @@ class EchoFMHead(nn.Module):
         Nothing in it is run, nothing unpickled. Raises FileNotFoundError when a file is absent and
         ValueError, naming it, when one is damaged, changed or of a newer version.
         """
-        described, weights = read_folder(Path(folder))
-        try:
-            fields = described["head"]
-            head = HeadConfig(**fields | {"outputs": tuple(fields["outputs"])})
-            window = described["preprocessing"]["window_seconds"]
-            config = EchoFMConfig(**described["architecture"], window_seconds=window)
-            with torch.device("meta"):
-                model = cls(EchoFM(config), head)
-            model.load_state_dict(weights, assign=True)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:400]
-            raise ValueError(f"{folder}: not a head of echofm finetune: {reason}") from error
-        return model.eval()
+        return load_model(cls, Path(folder), HeadConfig, "outputs")
 
     def forward(
         self, clips: Tensor, recordings: Tensor | None = None, studies: Tensor | None = None
@@ -275,24 +242,3 @@ def over_windows(maps: Tensor, recordings: Tensor | None) -> Tensor:
         maps = whole.unflatten(1, maps.shape[1:])  # [R, P, 2D]
     mean, spread = maps.chunk(2, -1)
     return torch.cat([mean, spread.sqrt()], -1)
-
-
-def read_folder(folder: Path) -> tuple[dict, dict[str, Tensor]]:
-    """(config.json, weights) of a head's folder; raises as `from_pretrained` says."""
-    config_file, weights_file = folder / "config.json", folder / "model.safetensors"
-    for file in (config_file, weights_file):
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: no such file; give the folder that holds it")
-    try:
-        described = json.loads(config_file.read_text())
-        version = int(described["head_format"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{config_file}: not that of a head; is it an encoder's?") from error
-    if version > FORMAT:
-        raise ValueError(f"{config_file}: of a newer echofm_jax than this one; install that")
-    if not refuse_changed(weights_file):
-        raise ValueError(f"{config_file}: holds no SHA-256 of its weights; copy the folder again")
-    try:
-        return described, load_file(weights_file)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{weights_file}: truncated or damaged ({error})") from error

@@ -12,8 +12,8 @@ from torch import nn
 
 from echofm_jax import __version__
 from echofm_jax.atomic import new_folder
-from echofm_jax.pytorch.head_echofm import FORMAT
 from echofm_jax.pytorch.scores import Score
+from echofm_jax.pytorch.trained_echofm import FORMAT
 from echofm_jax.torch_checkpoint import sha256
 
 if TYPE_CHECKING:

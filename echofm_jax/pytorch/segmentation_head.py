@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .head_echofm import Adapter, read_folder
-from .modeling_echofm import EchoFM, EchoFMConfig
+from .modeling_echofm import EchoFM
+from .trained_echofm import add_adapters, load_model
 
 
 def spread(depth: int, levels: int = 4) -> tuple[int, ...]:
@@ -111,9 +111,7 @@ class EchoFMSegmenter(nn.Module):
         super().__init__()
         c = encoder.config
         self.encoder, self.config = encoder, config
-        if config.adapter:
-            for block in encoder.blocks:
-                block.mlp = Adapter(block.mlp, c.width, config.adapter)
+        add_adapters(encoder, config.adapter)
         self.blocks = spread(c.depth)
         self.decoder = SegmentationDecoder(
             width=c.width, patch=c.patch, classes=len(config.structures),
@@ -127,20 +125,7 @@ class EchoFMSegmenter(nn.Module):
         Nothing in it is run, nothing unpickled. Raises FileNotFoundError when a file is absent and
         ValueError, naming it, when one is damaged, changed or of a newer version.
         """
-        described, weights = read_folder(Path(folder))
-        try:
-            fields = described["head"]
-            structures = tuple(fields["structures"])
-            config = SegmentationConfig(**fields | {"structures": structures})
-            window = described["preprocessing"]["window_seconds"]
-            encoder = EchoFMConfig(**described["architecture"], window_seconds=window)
-            with torch.device("meta"):
-                model = cls(EchoFM(encoder), config)
-            model.load_state_dict(weights, assign=True)
-        except (KeyError, TypeError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:400]
-            raise ValueError(f"{folder}: not a segmenter of echofm finetune: {reason}") from error
-        return model.eval()
+        return load_model(cls, Path(folder), SegmentationConfig, "structures")
 
     def forward(self, clips: Tensor, which: Tensor, positions: Tensor) -> Tensor:
         """Logits [n, K, S, S] of n frames: those at `positions` [n] of the clips `which` [n].

@@ -34,7 +34,7 @@ from echofm_jax.pytorch.segmentation_samples import (
 
 SLOWER = 0.1  # of the learning rate: what the encoder learns at, where it learns
 WATCHED = 2  # frames of a validation clip that every epoch is scored on
-CODE = ("modeling_echofm.py", "head_echofm.py", "segmentation_head.py")
+CODE = ("modeling_echofm.py", "trained_echofm.py", "segmentation_head.py")
 Answer = Callable[[Sequence[Sample]], np.ndarray]  # label maps [B, S, S] of B samples
 
 

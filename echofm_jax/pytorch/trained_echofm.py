@@ -1,0 +1,85 @@
+"""What the folders of all trained heads have in common: how they are read, adapters in the encoder.
+
+Copied into them, beside modeling_echofm.py; needs torch and safetensors.
+
+SPDX-License-Identifier: Apache-2.0
+"""
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from .modeling_echofm import EchoFM, EchoFMConfig, refuse_changed
+
+FORMAT = 1  # of the folder; a reader refuses newer ones
+
+
+def load_model(kind: type, folder: Path, head: type, names: str) -> nn.Module:
+    """The model of a trained folder; raises as `EchoFMHead.from_pretrained` says.
+
+    Args:
+      kind: made of an encoder and a head's config.
+      head: the config's class, with the field `names`, a tuple.
+    """
+    described, weights = read_folder(folder)
+    try:
+        fields = described["head"]
+        config = head(**fields | {names: tuple(fields[names])})
+        window = described["preprocessing"]["window_seconds"]
+        encoder = EchoFMConfig(**described["architecture"], window_seconds=window)
+        with torch.device("meta"):  # no memory, no initialisation: the file has every value
+            model = kind(EchoFM(encoder), config)
+        model.load_state_dict(weights, assign=True)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:400]
+        raise ValueError(f"{folder}: holds no {kind.__name__}: {reason}") from error
+    return model.eval()
+
+
+def read_folder(folder: Path) -> tuple[dict, dict[str, Tensor]]:
+    """(config.json, weights) of a head's folder; raises as `from_pretrained` says."""
+    config_file, weights_file = folder / "config.json", folder / "model.safetensors"
+    for file in (config_file, weights_file):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: no such file; give the folder that holds it")
+    try:
+        described = json.loads(config_file.read_text())
+        version = int(described["head_format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{config_file}: not that of a head; is it an encoder's?") from error
+    if version > FORMAT:
+        raise ValueError(f"{config_file}: of a newer echofm_jax than this one; install that")
+    if not refuse_changed(weights_file):
+        raise ValueError(f"{config_file}: holds no SHA-256 of its weights; copy the folder again")
+    try:
+        return described, load_file(weights_file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{weights_file}: truncated or damaged ({error})") from error
+
+
+class Adapter(nn.Module):
+    """A feed-forward layer with a narrow one beside it (AdaptFormer, arXiv 2205.13535)."""
+
+    def __init__(self, mlp: nn.Module, width: int, adapter: int):
+        super().__init__()
+        self.mlp = mlp
+        self.down = nn.Linear(width, adapter)
+        self.up = nn.Linear(adapter, width)
+        nn.init.zeros_(self.up.weight)  # at first nothing is added
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] to [..., D]."""
+        return self.mlp(x) + self.up(F.relu(self.down(x)))
+
+
+def add_adapters(encoder: EchoFM, adapter: int) -> None:
+    """One of width `adapter` in every block; 0: none."""
+    if adapter:
+        for block in encoder.blocks:
+            block.mlp = Adapter(block.mlp, encoder.config.width, adapter)
