@@ -17,8 +17,6 @@ from data_pipelines import memory, workers
 from data_pipelines.clip import Rejected
 from data_pipelines.window import choose_frames
 
-DIED = "its process died"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cut:
@@ -72,8 +70,17 @@ def read_many(files: Sequence[File], cut: Cut, count: int) -> Iterator[Windows |
       count: processes that read, two files each under way; 0: this one, a file at a time.
     """
     read = functools.partial(read_windows, cut=cut)
-    for found in workers.map_in_order(read, files, count) if count else map(read, files):
-        yield found or Refused("failed", DIED)
+    if not count:
+        yield from map(read, files)
+        return
+    for found in workers.map_in_order(read, files, count, time_limit):
+        why = workers.lost(found)
+        yield Refused("failed", why) if why else found
+
+
+def time_limit(file: File) -> float:
+    """Seconds after which a file's process will not come back."""
+    return workers.patience(file.stamps)
 
 
 def read_windows(file: File, cut: Cut) -> Windows | Refused:

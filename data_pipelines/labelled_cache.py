@@ -21,8 +21,8 @@ from data_pipelines.clip import Rejected
 from data_pipelines.labelled import LabelledClip, Pixels
 from data_pipelines.labelled_files import FileReader
 from data_pipelines.memory import keep_freed_blocks
-from data_pipelines.one_file import RETRIED
-from data_pipelines.workers import map_in_order
+from data_pipelines.one_file import RETRIED, stamps
+from data_pipelines.workers import lost, map_in_order, patience
 from echofm_jax import __version__
 from echofm_jax.errors import InputError
 
@@ -58,7 +58,7 @@ def cached(
         if clip.name in places and not any(p.exists() for p in _both(places[clip.name]))
     }
     done = tqdm(
-        map_in_order(keep, tasks.values(), workers),
+        map_in_order(keep, tasks.values(), workers, time_limit),
         "reading clips", len(tasks), unit="clip", file=sys.stderr, disable=None if tasks else True,
     )  # fmt: skip
     new = dict(zip(tasks, done, strict=True))
@@ -72,8 +72,8 @@ def cached(
             why = new[clip.name]
         else:
             why = () if kept.exists() else tuple(note.read_text("utf-8").split("\n", 1))
-        if why is None:
-            why = "failed", "its process died"
+        if gone := lost(why):
+            why = "failed", gone
         if why:
             refused.append((clip.name, *why))
         else:
@@ -101,6 +101,12 @@ class KeptReader:
             raise InputError(
                 f"{self.path} is damaged or gone ({type(error).__name__}): delete it, start again"
             ) from error
+
+
+def time_limit(task: Task) -> float:
+    """Seconds after which a file's process will not come back."""
+    reader = task[0]
+    return patience(stamps(reader.path, reader.label))
 
 
 def keep(task: Task) -> tuple[str, ...]:

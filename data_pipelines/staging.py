@@ -15,9 +15,8 @@ from pathlib import Path
 from data_pipelines import workers
 from data_pipelines.one_file import Outcome, Task, ingest_file
 
-DIED = Outcome(reason="failed", detail="its process died")
-HUNG = Outcome(reason="failed", detail="took far too long and was stopped")
-PATIENCE, PACE = 600.0, 1e6  # s for any file and bytes/s of a large one: a hundred times as slow
+DIED = Outcome(reason="failed", detail=workers.lost(None))
+HUNG = Outcome(reason="failed", detail=workers.lost(workers.HUNG))
 
 
 def staged_path(folder: Path, key: str) -> Path:
@@ -47,7 +46,7 @@ def put_lost(task: Task, result: object) -> None:
 
 def time_limit(task: Task) -> float:
     """Seconds after which a file's process will not come back."""
-    return PATIENCE + sum(size for size, _ in task.stamps) / PACE
+    return workers.patience(task.stamps)
 
 
 def put(task: Task, outcome: Outcome, records: Sequence[bytes]) -> None:

@@ -23,6 +23,7 @@ from typing import TypeVar
 
 MOST, LEAST = 4 << 30, 1 << 30  # bytes that a process may allocate at most; that each needs
 HUNG = object()  # the result of a task that took too long
+PATIENCE, PACE = 600.0, 1e6  # s for any file and bytes/s of a large one: a hundred times as slow
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -118,6 +119,18 @@ def _begin(memory: int) -> None:
     # Its siblings hold the queue of tasks open: a parent that was killed would not be missed.
     parent = multiprocessing.parent_process()
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def patience(stamps: Iterable[tuple[int, int]]) -> float:
+    """Seconds after which a process will not come back from files of these (bytes, time)."""
+    return PATIENCE + sum(size for size, _ in stamps) / PACE
+
+
+def lost(result: object) -> str:
+    """Why a task has no result; empty if it has one."""
+    if result is HUNG:
+        return "took far too long and was stopped"
+    return "its process died" if result is None else ""
 
 
 def _submit(

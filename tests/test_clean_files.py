@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from test_sector import fan_screen
+from test_volumes import mhd
 
+from data_pipelines import workers
 from data_pipelines.clean_files import Cut, File, Refused, Windows, cut_windows, read_many, stamped
 from data_pipelines.cleaned_file import read_cleaned
 
@@ -95,3 +97,14 @@ def test_a_process_that_dies_costs_its_file(tmp_path):
     good, dead = read_many(files, CUT, 1)
     assert isinstance(good, Windows)
     assert dead == Refused("failed", "its process died")
+
+
+def test_a_file_that_hangs_is_refused(tmp_path, monkeypatch):
+    """The pixels of a MetaImage come from a pipe that nobody writes into."""
+    monkeypatch.setattr(workers, "PATIENCE", 3.0)
+    path = mhd(tmp_path / "a.mhd")
+    path.with_suffix(".raw").unlink()
+    os.mkfifo(path.with_suffix(".raw"))
+    hung, good = read_many([stamped(path), stamped(save(tmp_path / "b.npz"))], CUT, 1)
+    assert hung == Refused("failed", "took far too long and was stopped")
+    assert isinstance(good, Windows)

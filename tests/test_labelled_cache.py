@@ -1,13 +1,16 @@
 """Files are read and cleaned once; what is kept is whole, and what is refused is told."""
 
 import dataclasses
+import os
 
 import miniatures as mini
 import numpy as np
 import pytest
 import small_echo as small
 from PIL import Image
+from test_volumes import mhd
 
+from data_pipelines import workers
 from data_pipelines.labelled import Pixels
 from data_pipelines.labelled_cache import cached, keep, pack, unpack
 from data_pipelines.labelled_sources import labelled_set
@@ -148,3 +151,16 @@ def test_all_of_a_clip_survives(colour):
         else:
             np.testing.assert_array_equal(found, was)
             assert np.asarray(found).dtype == np.asarray(was).dtype
+
+
+def test_a_file_that_hangs_is_refused(tmp_path, monkeypatch):
+    """The pixels of a MetaImage come from a pipe that nobody writes into."""
+    monkeypatch.setattr(workers, "PATIENCE", 3.0)
+    path = mhd(tmp_path / "a.mhd")
+    path.with_suffix(".raw").unlink()
+    os.mkfifo(path.with_suffix(".raw"))
+    (tmp_path / "labels.csv").write_text("file,ef\na.mhd,50\n")
+    found = labelled_set(tmp_path, labels=tmp_path / "labels.csv", precropped=True).clips
+    fast, refused = cached(found, SIZE, False, tmp_path / "kept", 1)
+    assert not fast and refused == [("a.mhd", "failed", "took far too long and was stopped")]
+    assert not list((tmp_path / "kept").iterdir())  # it may have been the machine: asked again

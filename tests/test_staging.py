@@ -13,7 +13,7 @@ from test_assembly import DECISION, add_files, arguments, killed
 from test_sector import fan_screen
 from test_volumes import mhd
 
-from data_pipelines import staging
+from data_pipelines import staging, workers
 from data_pipelines.labels import Label
 from data_pipelines.one_file import Outcome, Task, Treatment, stamps
 
@@ -53,7 +53,7 @@ def test_what_may_have_been_bad_luck_is_taken_again(tmp_path):
 
 def test_a_file_that_hangs_is_an_outcome(tmp_path, monkeypatch):
     """The pixels of a MetaImage come from a pipe that nobody writes into."""
-    monkeypatch.setattr(staging, "PATIENCE", 4.0)
+    monkeypatch.setattr(workers, "PATIENCE", 4.0)
     path = mhd(tmp_path / "a.mhd")
     path.with_suffix(".raw").unlink()
     os.mkfifo(path.with_suffix(".raw"))
