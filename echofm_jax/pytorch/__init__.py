@@ -1,7 +1,8 @@
-"""Pure PyTorch: never imports JAX. `modeling_echofm.py` is also copied into exported folders."""
+"""Pure PyTorch: never imports JAX. `modeling_*.py` may be copied: they need nothing of ours."""
 
 from echofm_jax.pytorch.embed_recordings import Embedded, embed
 from echofm_jax.pytorch.head_echofm import EchoFMHead
+from echofm_jax.pytorch.modeling_echoapex import EchoApex, EchoApexConfig
 from echofm_jax.pytorch.modeling_echofm import (
     EchoFM,
     EchoFMConfig,
@@ -12,6 +13,8 @@ from echofm_jax.pytorch.modeling_echofm import (
 from echofm_jax.pytorch.segmentation_head import EchoFMSegmenter
 
 __all__ = [
+    "EchoApex",
+    "EchoApexConfig",
     "EchoFM",
     "EchoFMConfig",
     "EchoFMHead",

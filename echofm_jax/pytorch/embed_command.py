@@ -13,13 +13,14 @@ from echofm_jax import cli
 from echofm_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from echofm_jax.pytorch import EchoFM
+    from torch import nn
 
 EXAMPLE = """example:
   echofm embed --model echofm_vitl --source studies/ --output features.parquet
   echofm embed --model echofm_vitl --source 'a4c/*.dcm' --output steps.npz --features frames
 
-A row a file (video: the mean over its windows), a time step (frames: phase embeddings) or a window
+A row a file (video: the mean over its windows), a time step (frames: phase embeddings, of
+EchoApex a frame's CLS token) or a window
 (tokens): name, fps (0: unknown), windows, whole (false: the file is shorter than a window and was
 begun anew), seconds (where the row begins) and features, float32. Windows are as long as the
 model's, side by side, in the recording's middle. What the file holds and by which model is told,
@@ -63,7 +64,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
-    add("--model", required=True, type=own_path, help="a folder that `echofm export` wrote")
+    add("--model", required=True, type=own_path, help="an exported folder, of EchoFM or Dinov2")
     add("--source", required=True, help="a folder (searched below), a glob or a file")
     add("--output", required=True, type=own_path, help="NAME.parquet or NAME.npz")
     add("--features", choices=("video", "frames", "tokens"), default="video")
@@ -119,15 +120,15 @@ def check(args: argparse.Namespace) -> None:
         raise InputError(f"--fps {args.fps:g}: give frames a second from {low:g} to {high:g}")
 
 
-def load(args: argparse.Namespace) -> "EchoFM":
+def load(args: argparse.Namespace) -> "nn.Module":
     """The exported model, on its device."""
     import torch
 
-    from echofm_jax.pytorch import EchoFM
+    from echofm_jax.pytorch.trained_echofm import load_encoder
 
     name = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        model = EchoFM.from_pretrained(args.model, dtype=getattr(torch, args.dtype)).eval()
+        model = load_encoder(args.model, dtype=getattr(torch, args.dtype)).eval()
     except (OSError, ValueError) as error:
         raise InputError(
             f"--model {args.model}: {error}; `echofm export` makes such a folder of a workdir"

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from data_pipelines.clean_files import Cut, Refused, Windows, read_many, stamped
+from echofm_jax.pytorch.modeling_echoapex import EchoApex, EchoApexConfig
 from echofm_jax.pytorch.modeling_echofm import EchoFM, EchoFMConfig
 
 KINDS = ("video", "frames", "tokens")
@@ -25,7 +26,7 @@ class Embedded(NamedTuple):
 
 
 def embed(
-    model: EchoFM,
+    model: EchoFM | EchoApex,
     files: Sequence[str | Path],
     *,
     kind: str = "video",
@@ -41,9 +42,9 @@ def embed(
             print(file, found.features.mean() if isinstance(found, Embedded) else found.reason)
 
     Args:
-      model: on any device, in any dtype; `EchoFM.from_pretrained("FOLDER")`.
-      kind: `video`: one row, the mean over windows side by side; `frames`: a phase embedding a
-        time step; `tokens`: all tokens, a row a window.
+      model: on any device, in any dtype; `EchoFM.from_pretrained("FOLDER")`, or EchoApex's.
+      kind: `video`: one row, the mean over windows side by side; `frames`: a time step's phase
+        embedding, of EchoApex its CLS token; `tokens`: all tokens, a row a window.
       fps: frames a second of files that do not tell theirs; 0 = unknown, and such files are
         refused by a model whose window is in seconds.
       colour: keep colour, as `echofm ingest --colour`.
@@ -59,14 +60,14 @@ def embed(
     return embed_recordings(model, recordings, kind, batch)
 
 
-def cut_for(config: EchoFMConfig, **how: bool | float) -> Cut:
+def cut_for(config: EchoFMConfig | EchoApexConfig, **how: bool | float) -> Cut:
     """How recordings are cut for a model; `how`: colour, precropped, fps."""
     c = config
     return Cut(size=c.size, frames=c.frames, window_seconds=c.window_seconds, **how)
 
 
 def embed_recordings(
-    model: EchoFM, recordings: Iterable[Windows | Refused], kind: str, batch: int
+    model: EchoFM | EchoApex, recordings: Iterable[Windows | Refused], kind: str, batch: int
 ) -> Iterator[Embedded | Refused]:
     """Recordings in, what a model makes of them out, in order; their windows share batches."""
     waiting = collections.deque()  # recordings that are not told yet
@@ -85,17 +86,18 @@ def embed_recordings(
     yield from told(waiting, rows, model.config.tubelet, kind)
 
 
-def run(model: EchoFM, clips: Sequence[np.ndarray], kind: str) -> np.ndarray:
+def run(model: EchoFM | EchoApex, clips: Sequence[np.ndarray], kind: str) -> np.ndarray:
     """Windows uint8 [T, S, S(, 3)] each → float32 [B, D], [B, t, D] or [B, t*L, D]."""
     # A kernel that cuDNN chose by the clock or in TF32 would give other digits in another run.
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
     with torch.inference_mode(), exact:
         pixels = torch.from_numpy(np.stack(clips)).to(model.cls_token.device)  # [B, T, S, S(, 3)]
-        x = model.encode_tokens(model.preprocess(pixels))  # [B, t*L, D]
+        x = model.preprocess(pixels)  # [B, 3, T, S, S]
         if kind == "frames":
-            x = model.project(x)  # [B, t, D]
-        elif kind == "video":
-            x = x.mean(1)  # [B, D]
+            x = model.frame_embeddings(x)  # [B, t, D]
+        else:
+            x = model.encode_tokens(x)  # [B, t*L, D]
+            x = x.mean(1) if kind == "video" else x  # [B, D]
         return x.float().cpu().numpy()
 
 

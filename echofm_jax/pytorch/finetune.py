@@ -65,7 +65,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     add = parser.add_argument
-    add("--model", required=True, type=own_path, help="a folder that `echofm export` wrote")
+    add("--model", required=True, type=own_path, help="an exported folder, of EchoFM or Dinov2")
     add("--task", required=True, choices=TASKS)
     add("--source", required=True, type=own_path, help="labelled clips")
     add("--workdir", required=True, type=own_path, help="where the results go; resumes there")

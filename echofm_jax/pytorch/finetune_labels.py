@@ -88,8 +88,9 @@ def readable(
 def model_size(folder: Path) -> int:
     """Side of the pixels that an exported encoder takes; raises InputError if it is none."""
     try:
-        return int(json.loads((folder / "config.json").read_text())["architecture"]["size"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        described = json.loads((folder / "config.json").read_text())
+        return int(described.get("image_size") or described["architecture"]["size"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"--model {folder}: no folder of `echofm export` ({type(error).__name__})"
         ) from None

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from data_pipelines.labelled import LabelledClip
 from echofm_jax.atomic import write_text
@@ -24,9 +25,9 @@ from echofm_jax.pytorch.clip_training import Part, answers, part, train_clips
 from echofm_jax.pytorch.fitting import draw, within_memory
 from echofm_jax.pytorch.head_echofm import EchoFMHead, HeadConfig
 from echofm_jax.pytorch.maps import recording_maps
-from echofm_jax.pytorch.modeling_echofm import EchoFM
 from echofm_jax.pytorch.recipe import Recipe
 from echofm_jax.pytorch.scores import measure, scores, strict
+from echofm_jax.pytorch.trained_echofm import load_encoder
 from echofm_jax.torch_checkpoint import sha256
 
 CODE = ("modeling_echofm.py", "trained_echofm.py", "head_echofm.py")
@@ -69,7 +70,7 @@ class Run:
         """What tells the encoder's weights."""
         described = json.loads((self.model / "config.json").read_text())
         if self.random:
-            return f"random {self.seed} {described['architecture']}"
+            return f"random {self.seed} {described.get('architecture', described)}"
         try:
             return described.get("sha256", {}).get("model.safetensors") or sha256(
                 self.model / "model.safetensors"  # transformers keeps no digest
@@ -78,21 +79,19 @@ class Run:
             raise InputError(f"--model {error.filename}: no such file; export it again") from None
 
 
-def encoder(run: Run) -> EchoFM:
+def encoder(run: Run) -> nn.Module:
     """The exported encoder, for the recipe's frames and size, or one of random weights.
 
-    Raises InputError when the folder is not one that `echofm export` wrote.
+    Raises InputError when the folder is not one that `echofm export` or transformers wrote.
     """
     recipe = run.recipe
     try:
-        model = EchoFM.from_pretrained(
-            run.model, frames=recipe.frames or None, size=recipe.size or None
-        )
+        model = load_encoder(run.model, frames=recipe.frames or None, size=recipe.size or None)
     except (FileNotFoundError, ValueError) as error:
         raise InputError(f"--model {error}") from None
     if run.random:
         torch.manual_seed(draw(run.seed, "random weights"))
-        model = EchoFM(model.config)
+        model = type(model)(model.config)
     return model
 
 
@@ -142,7 +141,7 @@ def run_clips(run: Run) -> dict:
         "scores": {name: score._asdict() for name, score in figures.items()},
         "chance": chance,
     })  # fmt: skip
-    head_folder.write_trained(run, model, metrics, figures, CODE, words(run))
+    head_folder.write_trained(run, model, metrics, figures, CODE, words(run, model))
     write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     (run.folder / "state.pt").unlink(missing_ok=True)
     return metrics
@@ -202,13 +201,13 @@ def write_predictions(run: Run, test: Part, told: np.ndarray) -> None:
     half.replace(path)
 
 
-def words(run: Run) -> dict[str, str]:
+def words(run: Run, model: EchoFMHead) -> dict[str, str]:
     """What the head's card says of it."""
     target = run.target.replace("_", " ")
     unit = "all clips of an examination" if run.recipe.study else "a clip"
     told = f"its unit is {run.outputs[0]}" if run.task == "number" else ", ".join(run.outputs)
     return {
-        "title": f"EchoFM head: {target}",
+        "title": f"{type(model.encoder).__name__} head: {target}",
         "answers": f"Tells the {target} of {unit}: {told}.",
         "loader": "EchoFMHead",
         "alone": "Without it, `from head.head_echofm import EchoFMHead` (torch and safetensors)\n"

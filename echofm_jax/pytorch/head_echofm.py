@@ -23,7 +23,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .modeling_echofm import EchoFM
 from .trained_echofm import add_adapters, load_model
 
 GRID = 7  # places along each side of a map, at most
@@ -130,9 +129,9 @@ class ClipHead(nn.Module):
 
 
 class EchoFMHead(nn.Module):
-    """An encoder with a head on it."""
+    """An encoder, EchoFM or EchoApex, with a head on it."""
 
-    def __init__(self, encoder: EchoFM, config: HeadConfig):
+    def __init__(self, encoder: nn.Module, config: HeadConfig):
         super().__init__()
         self.encoder, self.config = encoder, config
         c = encoder.config

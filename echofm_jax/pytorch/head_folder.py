@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from echofm_jax.pytorch.finetune_run import Run
 
 HERE = Path(__file__).parent
+KNOWN = {  # encoders: what a card calls them, what config.json says, code that their heads need
+    "EchoFM": ("EchoFM (arXiv 2410.23413)", {}, ()),
+    "EchoApex": (
+        "EchoApex (arXiv 2410.11092)", {"model_type": "echoapex"}, ("modeling_echoapex.py",),
+    ),
+}  # fmt: skip
 CARD = """\
 ---
 library_name: pytorch
@@ -29,7 +35,7 @@ tags: [echocardiography, ultrasound, video]
 ---
 # {title}
 
-{answers} Its encoder is EchoFM (arXiv 2410.23413), {encoder}; the head was trained by echofm_jax
+{answers} Its encoder is {encoder}; the head was trained by echofm_jax
 {version} on {train} clips of {patients} patients.
 
 ## Use
@@ -108,25 +114,25 @@ def write_trained(
       model: an encoder with a head; both have a `config`.
       metrics: what metrics.json will hold.
       figures: its scores.
-      code: files of this package that load it.
+      code: files of this package that load it, but for the encoder's own.
       words: `title`, `answers`, `loader` and `alone` of the card.
     """
-    known = json.loads((run.model / "config.json").read_text())
+    called, kind, own_code = KNOWN[type(model.encoder).__name__]
     c = model.encoder.config
     architecture = dataclasses.asdict(c)
     window = architecture.pop("window_seconds")
-    described = {
+    described = kind | {
         "head": dataclasses.asdict(model.config),
         "architecture": architecture,
         "preprocessing": {"frames": c.frames, "size": c.size, "window_seconds": window},
-        "encoder": "random weights" if run.random else known.get("provenance", {}),
+        "encoder": "random weights" if run.random else origin(run.model),
         "recipe": metrics["recipe"],
         "scores": metrics["scores"],
     }
     weights = "random weights" if run.random else "pre-trained without labels"
     card = {
-        "encoder": f"width {c.width}, depth {c.depth}, {c.frames} frames of {c.size}x{c.size}, "
-        f"{weights}",
+        "encoder": f"{called}, width {c.width}, depth {c.depth}, {c.frames} frames of "
+        f"{c.size}x{c.size}, {weights}",
         "name": "head",
         "train": metrics["clips"]["train"],
         "patients": metrics["patients"]["train"],
@@ -136,7 +142,15 @@ def write_trained(
         "training": "; ".join(f"{name} {value}" for name, value in metrics["recipe"].items()),
         "simulated": SIMULATED if run.simulated else "",
     }
-    write_head(run.folder / "head", model, described, code, card | words)
+    write_head(run.folder / "head", model, described, (*own_code, *code), card | words)
+
+
+def origin(encoder: Path) -> dict:
+    """What an encoder's folder says of where its weights come from."""
+    own = encoder / "echoapex.json"
+    if own.is_file():
+        return json.loads(own.read_text()).get("trained", {})
+    return json.loads((encoder / "config.json").read_text()).get("provenance", {})
 
 
 def score_rows(scores: Mapping[str, Score]) -> str:

@@ -237,7 +237,7 @@ class EchoFM(nn.Module):
             raise ValueError(
                 f"{weights_file}: truncated or damaged ({error}); copy it again"
             ) from error
-        if different := _differences(model, state):
+        if different := differences(model, state):
             raise ValueError(
                 f"{weights_file}: not the weights of its config: {different}. Usually "
                 f"{_usual_mistake(model, state)}"
@@ -313,6 +313,10 @@ class EchoFM(nn.Module):
     def encode_tokens(self, clips: Tensor, visible: Tensor | None = None) -> Tensor:
         """Clips to normalised tokens [B, n, D]: those at `visible` [B, n], else all t*L."""
         return self.norm(self._run(self.blocks, self._embed(clips, visible)))[:, 1:]
+
+    def frame_embeddings(self, clips: Tensor) -> Tensor:
+        """Clips to the phase embedding of each time step, [B, t, D]."""
+        return self.project(self.encode_tokens(clips))
 
     def levels(self, clips: Tensor, blocks: Sequence[int]) -> list[Tensor]:
         """Tokens [B, t*L, D] after each of `blocks` (0 is the first), all normalised by `norm`.
@@ -433,7 +437,7 @@ def _window(config: EchoFMConfig, total: int, fps: float | None) -> Tensor:
     return nearest % total
 
 
-def _differences(model: nn.Module, state: Mapping[str, Tensor]) -> str:
+def differences(model: nn.Module, state: Mapping[str, Tensor]) -> str:
     """Keys and shapes in which weights are not those of a model, the first of many; or nothing."""
     known = model.state_dict()
     shapes = [
@@ -483,10 +487,10 @@ def load_program(file: str | Path) -> nn.Module:
     return torch.export.load(file).module()
 
 
-def refuse_changed(file: Path) -> bool:
-    """Whether the folder's config knows this file's digest; ValueError when it is another."""
+def refuse_changed(file: Path, told: str = "config.json") -> bool:
+    """Whether the folder's `told` knows this file's digest; ValueError when it is another."""
     try:
-        expected = json.loads(file.with_name("config.json").read_text())["sha256"][file.name]
+        expected = json.loads(file.with_name(told).read_text())["sha256"][file.name]
     except (OSError, ValueError, KeyError, TypeError):
         return False
     digest = hashlib.sha256()
@@ -496,6 +500,6 @@ def refuse_changed(file: Path) -> bool:
     if digest.hexdigest() != expected:
         raise ValueError(
             f"{file}: truncated, damaged or changed since its export (its SHA-256 is not that in "
-            "config.json); copy the folder again"
+            f"{told}); copy the folder again"
         )
     return True

@@ -25,7 +25,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .modeling_echofm import EchoFM
 from .trained_echofm import add_adapters, load_model
 
 
@@ -105,9 +104,9 @@ class SegmentationConfig:
 
 
 class EchoFMSegmenter(nn.Module):
-    """An EchoFM with a decoder: label maps of chosen frames of clips."""
+    """EchoFM or EchoApex with a decoder: label maps of chosen frames of clips."""
 
-    def __init__(self, encoder: EchoFM, config: SegmentationConfig):
+    def __init__(self, encoder: nn.Module, config: SegmentationConfig):
         super().__init__()
         c = encoder.config
         self.encoder, self.config = encoder, config

@@ -85,7 +85,7 @@ def run_segmentation(run: Run) -> dict:
         "chance": {name: score.value for name, score in chance.items()},
         "missed": dict(zip(structures[1:], missed, strict=True)),  # frames, of those that hold it
     })  # fmt: skip
-    head_folder.write_trained(run, model, metrics, figures, CODE, words(structures))
+    head_folder.write_trained(run, model, metrics, figures, CODE, words(model))
     write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     (run.folder / "state.pt").unlink(missing_ok=True)
     return metrics
@@ -205,11 +205,11 @@ def draw_figures(run: Run, model: EchoFMSegmenter, test: Frames, dice: np.ndarra
     )
 
 
-def words(structures: Sequence[str]) -> dict[str, str]:
+def words(model: EchoFMSegmenter) -> dict[str, str]:
     """What the head's card says of it."""
     return {
-        "title": "EchoFM head: segmentation",
-        "answers": f"Outlines {', '.join(structures[1:])} in every frame.",
+        "title": f"{type(model.encoder).__name__} head: segmentation",
+        "answers": f"Outlines {', '.join(model.config.structures[1:])} in every frame.",
         "loader": "EchoFMSegmenter",
         "alone": "Without it, `from head.segmentation_head import EchoFMSegmenter` (torch and\n"
         "safetensors) labels frames of windows: `model(clips, which, positions)`.",

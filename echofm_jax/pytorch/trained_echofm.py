@@ -1,11 +1,12 @@
 """What the folders of all trained heads have in common: how they are read, adapters in the encoder.
 
-Copied into them, beside modeling_echofm.py; needs torch and safetensors.
+Copied into them, beside the encoder's code; needs torch and safetensors.
 
 SPDX-License-Identifier: Apache-2.0
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,6 +18,28 @@ from torch import Tensor, nn
 from .modeling_echofm import EchoFM, EchoFMConfig, refuse_changed
 
 FORMAT = 1  # of the folder; a reader refuses newer ones
+APEX = "echoapex", "dinov2", "dinov2_with_registers"  # model_type of a head's folder, an encoder's
+
+
+def backbone(described: Mapping) -> tuple[type[nn.Module], type]:
+    """(model, its config's class) that a config.json is of, an encoder's or a head's."""
+    if described.get("model_type") in APEX:
+        from .modeling_echoapex import EchoApex, EchoApexConfig  # no folder of EchoFM's has it
+
+        return EchoApex, EchoApexConfig
+    return EchoFM, EchoFMConfig
+
+
+def load_encoder(folder: Path, **how: object) -> nn.Module:
+    """The encoder of an exported folder, by what its config.json is of.
+
+    `how` and what it raises: see `EchoFM.from_pretrained`.
+    """
+    try:
+        described = dict(json.loads((folder / "config.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        described = {}  # what is wrong with it is told below
+    return backbone(described)[0].from_pretrained(folder, **how)
 
 
 def load_model(kind: type, folder: Path, head: type, names: str) -> nn.Module:
@@ -31,9 +54,10 @@ def load_model(kind: type, folder: Path, head: type, names: str) -> nn.Module:
         fields = described["head"]
         config = head(**fields | {names: tuple(fields[names])})
         window = described["preprocessing"]["window_seconds"]
-        encoder = EchoFMConfig(**described["architecture"], window_seconds=window)
+        network, architecture = backbone(described)
+        encoder = architecture(**described["architecture"], window_seconds=window)
         with torch.device("meta"):  # no memory, no initialisation: the file has every value
-            model = kind(EchoFM(encoder), config)
+            model = kind(network(encoder), config)
         model.load_state_dict(weights, assign=True)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:400]
@@ -78,7 +102,7 @@ class Adapter(nn.Module):
         return self.mlp(x) + self.up(F.relu(self.down(x)))
 
 
-def add_adapters(encoder: EchoFM, adapter: int) -> None:
+def add_adapters(encoder: nn.Module, adapter: int) -> None:
     """One of width `adapter` in every block; 0: none."""
     if adapter:
         for block in encoder.blocks:
