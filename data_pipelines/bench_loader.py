@@ -184,7 +184,8 @@ def _load(options: dict, source: None, found: dict) -> Clips:
 def _decode(options: dict, source: None, found: dict) -> Clips:
     """Windows of records in memory."""
     from data_pipelines.clip_source import ClipSource
-    from data_pipelines.loader import LoaderConfig, decode_window
+    from data_pipelines.decode import decode_frames
+    from data_pipelines.loader import LoaderConfig
 
     cfg = LoaderConfig(**options)
     stored = ClipSource(cfg.data_dir, cfg.split)
@@ -197,14 +198,15 @@ def _decode(options: dict, source: None, found: dict) -> Clips:
     while True:
         for record in some:
             window = _window(len(record.bytes_list("frames")), rng)
-            out = decode_window(record, window, cfg, out)
+            out = decode_frames(record, window, cfg.size, out)
             yield 1
 
 
 def _npy(options: dict, source: None, found: dict) -> Clips:
     """Windows of the same clips, from memory-mapped files of all their frames."""
     from data_pipelines.clip_source import ClipSource
-    from data_pipelines.loader import LoaderConfig, decode_window
+    from data_pipelines.decode import decode_frames
+    from data_pipelines.loader import LoaderConfig
 
     cfg = LoaderConfig(**options)
     stored, rng = ClipSource(cfg.data_dir, cfg.split), np.random.default_rng(0)
@@ -214,7 +216,7 @@ def _npy(options: dict, source: None, found: dict) -> Clips:
             record = stored[i]
             every = np.arange(len(record.bytes_list("frames")))
             paths.append(Path(folder, f"{i}.npy"))
-            np.save(paths[-1], decode_window(record, every, cfg))
+            np.save(paths[-1], decode_frames(record, every, cfg.size))
         yield 0
         while True:
             for path in paths:

@@ -13,8 +13,8 @@ import numpy as np
 from data_pipelines import records
 from data_pipelines.clip_labels import word
 from data_pipelines.clip_source import Record
-from data_pipelines.decode import decode_sector
-from data_pipelines.loader import LoaderConfig, decode_window
+from data_pipelines.decode import decode_frames, decode_sector
+from data_pipelines.loader import LoaderConfig
 from data_pipelines.window import choose_frames, frame_times
 from echofm_jax import phase
 from echofm_jax.architecture import Architecture
@@ -74,7 +74,7 @@ def read_recording(record: Record, cfg: LoaderConfig) -> Recording:
         for name in ("end_diastole", "end_systole")
     }
     return Recording(
-        frames=decode_window(record, index, cfg),
+        frames=decode_frames(record, index, cfg.size),
         seconds=seconds,
         fps=fps or float("nan"),
         beats=beats[index],
