@@ -24,6 +24,7 @@ NEEDS = {  # clips/s that a host's accelerators take of the ViT-L step, at least
     "v5p_host": (246, 820),  # 4 chips
     "h200": (340, 340),
 }
+OF_CROPS = ("data_dir", "split", "batch_size", "windows_per_record")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window_seconds", type=float, default=1.5, help="0 = consecutive frames")
     parser.add_argument("--windows_per_record", type=int, default=1)
     parser.add_argument("--masking", default="consistent")
+    parser.add_argument("--crops", action="store_true", help="images for DINOv2 instead of clips")
 
 
 def bench_loader(
@@ -47,6 +49,7 @@ def bench_loader(
     source: str | None,
     seconds: float,
     rounds: int,
+    crops: bool,
     **options: str | int | float,
 ) -> dict:
     """Clips of 32 frames of 224 × 224 a second, medians over rounds; the result is JSON-able.
@@ -69,6 +72,7 @@ def bench_loader(
       source: raw files, or None.
       seconds: of one measurement.
       rounds: measurements of each setting.
+      crops: `bench_crops` instead, without `source`.
       options: of `LoaderConfig`.
 
     Raises:
@@ -83,24 +87,29 @@ def bench_loader(
             write_speckle(folder, encoding=encoding)
             result = bench_loader(
                 data_dir=folder, encoding=encoding, source=source, seconds=seconds,
-                rounds=rounds, **options,
+                rounds=rounds, crops=crops, **options,
             )  # fmt: skip
         result["settings"]["data_dir"] = f"simulated speckle, {encoding}"
         return result
     options["data_dir"] = data_dir
+    if crops:
+        from data_pipelines.bench_crops import bench_crops
+
+        own = {name: options[name] for name in OF_CROPS}
+        return bench_crops(seconds=seconds, rounds=rounds, **own)
     cores = sorted(os.sched_getaffinity(0))
-    settings = {"decode_one_core": (_decode, 1), "one_core": (_load, 1)}
+    settings = {"decode_one_core": (_decode, 1), "one_core": (load, 1)}
     if len(cores) > 1:
-        settings["two_cores"] = (_load, 2)
+        settings["two_cores"] = (load, 2)
     measured: dict[str, list[dict]] = {name: [] for name in settings}
     for _ in range(rounds + 1):
         for name, (clips, count) in settings.items():
             task = clips, cores[:count], seconds, options, source
-            measured[name].append(in_new_process(_timed, *task))
+            measured[name].append(in_new_process(timed, *task))
     counted = {name: found[1:] for name, found in measured.items()}
     for name, clips in {"npy_one_core": _npy, "source_one_core": _raw}.items():
         if clips is _npy or source is not None:
-            counted[name] = [in_new_process(_timed, clips, cores[:1], seconds, options, source)]
+            counted[name] = [in_new_process(timed, clips, cores[:1], seconds, options, source)]
     wall, cpu = (
         {n: round(statistics.median(m[kind] for m in ms), 1) for n, ms in counted.items()}
         for kind in ("clips_per_s", "clips_per_cpu_s")
@@ -141,13 +150,14 @@ def in_new_process(function: Callable[..., dict], *arguments) -> dict:
         return pool.submit(function, *arguments).result()
 
 
-def _timed(
+def timed(
     clips: Callable[..., Clips],
     cores: Sequence[int],
     seconds: float,
     options: dict,
     source: str | None,
 ) -> dict:
+    """How many a second `clips` yields on these cores, and what it found."""
     os.sched_setaffinity(0, cores)
     found: dict = {}
     stream = clips(options, source, found)
@@ -165,7 +175,7 @@ def _timed(
     }
 
 
-def _load(options: dict, source: None, found: dict) -> Clips:
+def load(options: dict, source: None, found: dict) -> Clips:
     """The loader's batches, once memory for all that it holds is there, as it is for `_decode`."""
     from data_pipelines.loader import LoaderConfig, make_loader
 
@@ -176,7 +186,7 @@ def _load(options: dict, source: None, found: dict) -> Clips:
     yield 0
     try:
         for batch in loader:
-            yield len(batch["clip"])
+            yield len(batch["index"])
     finally:
         loader.close()
 

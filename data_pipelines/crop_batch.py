@@ -104,6 +104,6 @@ def fill(
         change(crop, looks, i, crops, rng)
         x, y, w, h = rectangles[i].tolist()
         shown = cv2.resize(
-            sector[y : y + h, x : x + w], crop.shape[:2], interpolation=cv2.INTER_NEAREST
+            sector[y : y + h, x : x + w], crop.shape[:2], interpolation=cv2.INTER_NEAREST_EXACT
         )
         np.bitwise_and(crop, shown if crop.ndim == 2 else cv2.merge([shown] * 3), out=crop)

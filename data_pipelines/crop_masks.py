@@ -36,11 +36,12 @@ def block_mask(grid: int, count: int, rng: np.random.Generator) -> np.ndarray:
     mask = np.zeros((grid, grid), bool)
     left = count
     while left:
-        area = rng.uniform(min(LEAST, left), left)
-        aspect = math.exp(rng.uniform(-ASPECT, ASPECT))
+        size, shape, down, along = rng.random(4).tolist()
+        least = min(LEAST, left)
+        area, aspect = least + (left - least) * size, math.exp(ASPECT * (2 * shape - 1))
         height = min(max(round(math.sqrt(area * aspect)), 1), grid)
         width = min(max(round(math.sqrt(area / aspect)), 1), grid)
-        top, start = rng.integers(grid - height + 1), rng.integers(grid - width + 1)
+        top, start = int(down * (grid - height + 1)), int(along * (grid - width + 1))
         block = mask[top : top + height, start : start + width]
         more = height * width - np.count_nonzero(block)
         if more <= left:

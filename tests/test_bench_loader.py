@@ -35,6 +35,21 @@ def test_measures_the_loader_on_simulated_speckle(tmp_path):
     assert result["peak_rss_mib"]["one_core"] > result["batch_mib"]
 
 
+def test_measures_crops_and_where_their_time_goes(tmp_path, capsys):
+    folder = str(tmp_path / "speckle")
+    write_speckle(folder, clips=2)
+    arguments = ["--data_dir", folder, "--seconds", "0.1", "--rounds", "1", "--batch_size", "2"]
+    assert cli.main(["bench", "loader", "--crops", "--windows_per_record", "2", *arguments]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    cpu, shares = result["per_cpu_second"], result["shares"]
+    assert cpu["read_one_core"] > cpu["one_core"] > 0
+    assert shares["decode"] == pytest.approx(cpu["one_core"] / cpu["decode_one_core"], abs=0.01)
+    assert sum(shares.values()) == pytest.approx(1, abs=0.02)
+    pixels = 2 * 224**2 + 8 * 98**2
+    assert result["batch_mib"] == pytest.approx(2 * pixels / 2**20, abs=0.1)
+    assert result["settings"]["windows_per_record"] == 2
+
+
 @pytest.mark.parametrize("option", ["--rounds=0", "--seconds=0", "--seconds=nan"])
 def test_what_would_measure_nothing_is_one_line(option, capsys):
     assert cli.main(["bench", "loader", option]) == 2
