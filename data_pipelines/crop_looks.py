@@ -42,7 +42,9 @@ def change(crop: np.ndarray, looks: Looks, i: int, crops: Crops, rng: np.random.
     """Give a crop [s, s(, 3)] uint8, contiguous, the look number i, in place."""
     cv2.LUT(crop, looks.tables[i], dst=crop)
     if looks.blurs[i]:
-        cv2.GaussianBlur(crop, (KERNEL, KERNEL), looks.blurs[i], dst=crop)
+        # A fourth of `cv2.GaussianBlur`'s time, and not a grey level from it but in rounding.
+        line = cv2.getGaussianKernel(KERNEL, looks.blurs[i], cv2.CV_32F)
+        cv2.sepFilter2D(crop, -1, line, line, dst=crop)
     if looks.speckled[i]:
         factor = 1 + crops.speckle * rng.standard_normal(crop.shape[:2], np.float32)
         if crop.ndim == 3:
