@@ -10,9 +10,9 @@ XAVIER = nnx.initializers.xavier_uniform()
 class Dense(nnx.Module):
     """Float32 `kernel` [inputs, outputs] and `bias` [outputs]; computes in `dtype`."""
 
-    def __init__(self, inputs: int, outputs: int, dtype: str, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, dtype: str, rngs: nnx.Rngs, init=XAVIER):
         self.dtype = dtype
-        self.kernel = nnx.Param(XAVIER(rngs.params(), (inputs, outputs)))
+        self.kernel = nnx.Param(init(rngs.params(), (inputs, outputs)))
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -45,10 +45,12 @@ class Block(nnx.Module):
 class Attention(nnx.Module):
     """Multi-head attention's four dense layers."""
 
-    def __init__(self, width: int, heads: int, dtype, kind: str, rngs: nnx.Rngs):
+    def __init__(self, width: int, heads: int, dtype, kind: str, rngs: nnx.Rngs, init=XAVIER):
         self.heads, self.kind, self.dtype = heads, kind, dtype
-        self.query, self.key = Dense(width, width, dtype, rngs), Dense(width, width, dtype, rngs)
-        self.value, self.out = Dense(width, width, dtype, rngs), Dense(width, width, dtype, rngs)
+        self.query = Dense(width, width, dtype, rngs, init)
+        self.key = Dense(width, width, dtype, rngs, init)
+        self.value = Dense(width, width, dtype, rngs, init)
+        self.out = Dense(width, width, dtype, rngs, init)
 
     def __call__(self, x: jax.Array, keys: jax.Array) -> jax.Array:
         """Queries from x [B, N, D], keys and values from [B, M, D] → [B, N, D]."""
@@ -73,8 +75,9 @@ class Attention(nnx.Module):
 class Mlp(nnx.Module):
     """Two dense layers around an exact GELU."""
 
-    def __init__(self, width: int, hidden: int, dtype, rngs: nnx.Rngs):
-        self.fc1, self.fc2 = Dense(width, hidden, dtype, rngs), Dense(hidden, width, dtype, rngs)
+    def __init__(self, width: int, hidden: int, dtype, rngs: nnx.Rngs, init=XAVIER):
+        self.fc1 = Dense(width, hidden, dtype, rngs, init)
+        self.fc2 = Dense(hidden, width, dtype, rngs, init)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., D] → [..., D]."""
@@ -110,8 +113,8 @@ class Encoder(nnx.Module):
 class PatchEmbed(nnx.Module):
     """The tubelet convolution as one matrix product; grey clips use the summed channels."""
 
-    def __init__(self, pixels: int, width: int, rngs: nnx.Rngs):
-        flat = XAVIER(rngs.params(), (pixels * CHANNELS, width))
+    def __init__(self, pixels: int, width: int, rngs: nnx.Rngs, init=XAVIER):
+        flat = init(rngs.params(), (pixels * CHANNELS, width))
         self.kernel = nnx.Param(flat.reshape(pixels, CHANNELS, width))
         self.bias = nnx.Param(jnp.zeros(width))
 
@@ -239,13 +242,17 @@ def stacked_blocks(
     return jax.vmap(lambda key: Block(arch, width, heads, hidden, nnx.Rngs(key)))(keys)
 
 
-def run_blocks(blocks: Block, x: jax.Array, remat: str) -> jax.Array:
-    """Run stacked blocks over x [B, N, D]; `remat` names what the backward pass finds saved."""
+def run_blocks(blocks: nnx.Module, x: jax.Array, remat: str, *per_block: jax.Array) -> jax.Array:
+    """Run stacked blocks over x [B, N, D]; `remat` names what the backward pass finds saved.
 
-    def body(x: jax.Array, block: Block) -> tuple[jax.Array, None]:
-        return block(x), None
+    Each block is also given its own part of `per_block`, arrays [depth, ...].
+    """
 
-    return jax.lax.scan(recomputed(body, remat), x, blocks)[0]
+    def body(x: jax.Array, of_block: tuple) -> tuple[jax.Array, None]:
+        block, *own = of_block
+        return block(x, *own), None
+
+    return jax.lax.scan(recomputed(body, remat), x, (blocks, *per_block))[0]
 
 
 def split_last(blocks: Block) -> tuple[Block, Block]:

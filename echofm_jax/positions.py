@@ -52,15 +52,18 @@ def resized(
     return {**params, **parts}, wanted
 
 
-def cubic_matrix(n: int, m: int) -> np.ndarray:
-    """[m, n] weights of n samples in m cubically interpolated ones; the edge is repeated."""
-    first, part = _sources(n, m)
+def cubic_matrix(n: int, m: int, offset: float = 0.0) -> np.ndarray:
+    """[m, n] weights of n samples in m cubically interpolated ones; the edge is repeated.
+
+    With an `offset` the samples are m of m + offset that cover the extent.
+    """
+    first, part = _sources(n, m, offset)
     weights = np.zeros((m, n))
-    for offset in (-1, 0, 1, 2):
-        x = np.abs(offset - part)
+    for neighbour in (-1, 0, 1, 2):
+        x = np.abs(neighbour - part)
         near = (CUBIC + 2) * x**3 - (CUBIC + 3) * x**2 + 1
         far = CUBIC * (x**3 - 5 * x**2 + 8 * x - 4)
-        sample = np.clip(first + offset, 0, n - 1)
+        sample = np.clip(first + neighbour, 0, n - 1)
         np.add.at(weights, (np.arange(m), sample), np.where(x <= 1, near, far))
     return weights
 
@@ -74,8 +77,8 @@ def linear_matrix(n: int, m: int) -> np.ndarray:
     return weights
 
 
-def _sources(n: int, m: int) -> tuple[np.ndarray, np.ndarray]:
+def _sources(n: int, m: int, offset: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Where m samples lie among n: [m] whole and [m] fractional; both cover the same extent."""
-    at = (np.arange(m) + 0.5) * n / m - 0.5
+    at = (np.arange(m) + 0.5) * n / (m + offset) - 0.5
     first = np.floor(at).astype(int)
     return first, at - first

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -21,8 +22,8 @@ from echofm_jax.errors import InputError
 TABLE = (  # the end of a parameter's path → logical axes of its last dimensions
     (r"attn/(query|key|value)/kernel", ("embed", "heads")),
     (r"attn/(query|key|value)/bias", ("heads",)),
-    (r"mlp/fc1/kernel", ("embed", "mlp")),
-    (r"mlp/fc1/bias", ("mlp",)),
+    (r"mlp/(fc1|gate|value)/kernel", ("embed", "mlp")),
+    (r"mlp/(fc1|gate|value)/bias", ("mlp",)),
     (r"(attn/out|mlp/fc2)/kernel", ("inner", "out")),
 )
 PRESETS = {  # logical axis → mesh axis
@@ -153,6 +154,29 @@ def mean_over_devices(x: jax.Array) -> jax.Array:
     """
     axes = jax.sharding.get_abstract_mesh().manual_axes
     return jax.lax.pmean(x, axes) if axes else x
+
+
+def sum_over_devices(x: jax.Array) -> jax.Array:
+    """Sum of a device's own array over those that share the batch, as `mean_over_devices`."""
+    axes = jax.sharding.get_abstract_mesh().manual_axes
+    return jax.lax.psum(x, axes) if axes else x
+
+
+def max_over_devices(x: jax.Array) -> jax.Array:
+    """The largest over devices, elementwise; it has no gradient."""
+    axes = jax.sharding.get_abstract_mesh().manual_axes
+    return jax.lax.pmax(x, axes) if axes else x
+
+
+def of_all_devices(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A device's rows [B, ...] → (those of the whole batch, the number of the first of its own).
+
+    A gradient goes back to the device that a row came from.
+    """
+    axes = jax.sharding.get_abstract_mesh().manual_axes
+    if not axes:
+        return x, jnp.zeros((), jnp.int32)
+    return jax.lax.all_gather(x, axes, tiled=True), jax.lax.axis_index(axes) * x.shape[0]
 
 
 def batch_share(batch_size: int, mesh: Mesh) -> tuple[int, int]:
