@@ -28,11 +28,12 @@ def sinkhorn(
     logits = jax.lax.stop_gradient(logits) / temperature
     largest = jnp.where(valid, logits.max(-1), -jnp.inf)  # [n]
     scores = jnp.exp(logits - logits.max(-1, keepdims=True))  # [n, K]
-    of_sample = jnp.exp(largest - max_over_devices(largest.max(initial=-jnp.inf)))  # [n]
+    of_sample = jnp.exp(largest - max_over_devices(largest.max()))  # [n]
     of_sample = jnp.where(valid, of_sample, 0)
+    share = sum_over_devices(valid.sum()) / logits.shape[1]  # of a prototype, in samples
     for _ in range(iterations):
-        shares = sum_over_devices((scores * of_sample[:, None]).sum(0))  # [K]
-        of_prototype = 1 / jnp.maximum(shares, FLOOR)
+        held = sum_over_devices((scores * of_sample[:, None]).sum(0))  # [K]
+        of_prototype = share / jnp.maximum(held, FLOOR)
         of_sample = valid / jnp.maximum((scores * of_prototype).sum(-1), FLOOR)  # [n]
     return scores * of_prototype * of_sample[:, None]
 
