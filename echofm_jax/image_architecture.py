@@ -1,6 +1,7 @@
 """The shape of an image backbone (DINOv2's vision transformer). No JAX in here."""
 
 import dataclasses
+from typing import ClassVar
 
 FFNS = ("mlp", "swiglu")
 # Of natural images, as the weights that training may start from expect; red, green, blue.
@@ -14,6 +15,8 @@ class ImageArchitecture:
 
     Symbols used throughout: S pixels a side, N = (S/patch)² patches, R registers, D width.
     """
+
+    COUNTS: ClassVar = ("width", "depth", "heads", "patch", "size")  # fields that are at least 1
 
     width: int = 768
     depth: int = 12
