@@ -2,6 +2,7 @@
 
 from echofm_jax.pytorch.embed_recordings import Embedded, embed
 from echofm_jax.pytorch.head_echofm import EchoFMHead
+from echofm_jax.pytorch.interactive_head import EchoFMInteractive
 from echofm_jax.pytorch.modeling_echoapex import EchoApex, EchoApexConfig
 from echofm_jax.pytorch.modeling_echofm import (
     EchoFM,
@@ -18,6 +19,7 @@ __all__ = [
     "EchoFM",
     "EchoFMConfig",
     "EchoFMHead",
+    "EchoFMInteractive",
     "EchoFMSegmenter",
     "Embedded",
     "Features",

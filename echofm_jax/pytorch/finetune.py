@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 TASKS = {  # --task: (what its head answers, the labels' column; empty: --target says it)
     "view": ("classes", "view"),
     "segmentation": ("masks", "masks"),
+    "interactive_segmentation": ("prompts", "masks"),
     "aortic_stenosis": ("grades", "aortic_stenosis"),
     "aortic_regurgitation": ("grades", "aortic_regurgitation"),
     "ejection_fraction": ("number", "ejection_fraction"),
@@ -75,6 +76,7 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--grades", nargs="+", default=[], help="names of grades, from least to most")
     add("--views", nargs="+", default=[], help="only clips of these views")
     add("--structures", nargs="+", default=[], help="names of a table's masks' values from 0 on")
+    add("--leave_out", default="", help="interactive_segmentation: a structure to test alone")
     add("--config", help="a recipe: configs/finetune/NAME.py; without it the task's defaults")
     add("--shares", nargs="+", type=float, default=[1.0], help="of the training patients, 0.01 …")
     add("--folds", type=int, default=0, help="k-fold over patients, in place of one split")
@@ -106,6 +108,8 @@ def finetune(args: argparse.Namespace, overrides: Sequence[str]) -> dict:
     run_one = finetune_run.run_clips
     if task == "masks":
         from echofm_jax.pytorch.task_segmentation import run_segmentation as run_one
+    if task == "prompts":
+        from echofm_jax.pytorch.task_interactive import run_interactive as run_one
     planned = list(plan(args, clips, "" if task == "number" else target))
     used = {clip.name for _, splits, *_ in planned for part in splits.values() for clip in part}
     seen = [clip for clip in clips if clip.name in used]
@@ -115,6 +119,7 @@ def finetune(args: argparse.Namespace, overrides: Sequence[str]) -> dict:
             folder=args.workdir / name, model=args.model, random=random, task=task, target=target,
             outputs=outputs, splits=splits, seen=seen, recipe=how, seed=seed, colour=args.colour,
             device=device, cache=args.workdir / "cache", simulated=labelled.simulated,
+            leave_out=args.leave_out,
         )  # fmt: skip
         found.append({"run": name, **finished_or(run, run_one)})
     return finetune_report.write(args.workdir, args.task, found, refused)
@@ -128,6 +133,8 @@ def check(args: argparse.Namespace, target: str, column: str) -> None:
         raise InputError(f"--task {args.task}: say with --target which column it learns")
     if column and args.target and args.target != column:
         raise InputError(f"--task {args.task} learns {column}: for --target use classes or number")
+    if args.leave_out and args.task != "interactive_segmentation":
+        raise InputError(f"--leave_out: --task {args.task} takes none")
     if args.dataset:
         config_file.pick(dict.fromkeys(datasets.NAMES, ()), args.dataset, "data set")
     if not all(0 < share <= 1 for share in args.shares):

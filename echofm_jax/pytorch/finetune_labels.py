@@ -53,7 +53,7 @@ def names(
     clips: Sequence[LabelledClip],
 ) -> tuple[str, ...]:  # fmt: skip
     """Names of what the head answers, in their order; of a number its unit."""
-    if task == "masks":
+    if target == "masks":
         return labelled.structures
     values = {clip.targets[target] for clip in clips}
     if task == "number":

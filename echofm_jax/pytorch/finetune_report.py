@@ -12,7 +12,7 @@ from echofm_jax.atomic import write_text
 from echofm_jax.figure_theme import Theme
 
 MAIN = {"classes": "balanced_accuracy", "grades": "balanced_accuracy", "number": "mae",
-        "masks": "dice"}  # fmt: skip
+        "masks": "dice", "prompts": "dice_after_3"}  # fmt: skip
 
 
 def write(workdir: Path, task: str, found: Sequence[Mapping], refused: Sequence) -> dict:

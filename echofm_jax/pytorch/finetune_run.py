@@ -40,7 +40,7 @@ class Run:
     folder: Path
     model: Path  # the exported encoder
     random: bool  # its weights are not used
-    task: str  # classes, grades, number, masks
+    task: str  # classes, grades, number, masks, prompts
     target: str
     outputs: tuple[str, ...]  # names of classes, grades or structures; of a number its unit
     splits: Mapping[str, Sequence[LabelledClip]]
@@ -51,6 +51,7 @@ class Run:
     device: str
     cache: Path
     simulated: bool
+    leave_out: str = ""  # a structure that is tested alone; empty: none
 
     @property
     def key(self) -> str:
@@ -63,6 +64,7 @@ class Run:
             for split, clips in self.splits.items()
         }
         told = (self.weights, self.task, self.target, self.outputs, clips, self.recipe, self.colour)
+        told += (self.leave_out,) if self.leave_out else ()
         return hashlib.sha256(repr((*told, self.seed)).encode(errors="surrogateescape")).hexdigest()
 
     @property

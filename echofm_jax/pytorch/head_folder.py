@@ -43,10 +43,10 @@ tags: [echocardiography, ultrasound, video]
 ```python
 from echofm_jax.pytorch import {loader}
 head = {loader}.from_pretrained("{name}")
-answers = head.predict(["clip.dcm", "other.avi"])
+{use}
 ```
 
-`predict` reads and cleans files as for training and needs echofm_jax (`requirements-torch.txt`; no
+`{reads}` reads and cleans files as for training and needs echofm_jax (`requirements-torch.txt`; no
 JAX). {alone}
 
 ## Measured
@@ -115,7 +115,8 @@ def write_trained(
       metrics: what metrics.json will hold.
       figures: its scores.
       code: files of this package that load it, but for the encoder's own.
-      words: `title`, `answers`, `loader` and `alone` of the card.
+      words: `title`, `answers`, `loader` and `alone` of the card; `use` and `reads` where it is
+        not used by `predict`.
     """
     called, kind, own_code = KNOWN[type(model.encoder).__name__]
     c = model.encoder.config
@@ -134,6 +135,8 @@ def write_trained(
         "encoder": f"{called}, width {c.width}, depth {c.depth}, {c.frames} frames of "
         f"{c.size}x{c.size}, {weights}",
         "name": "head",
+        "use": 'answers = head.predict(["clip.dcm", "other.avi"])',
+        "reads": "predict",
         "train": metrics["clips"]["train"],
         "patients": metrics["patients"]["train"],
         "test": metrics["clips"]["test"],

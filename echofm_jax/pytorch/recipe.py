@@ -48,12 +48,12 @@ class Recipe:
 
 # A new decoder learns from nothing, on few clips: fast, and to the end.
 SEGMENTATION = {"epochs": 10, "patience": 0, "lr": 2e-3}
+OWN = {"segmentation": SEGMENTATION, "interactive_segmentation": SEGMENTATION | {"lr": 1e-3}}
 
 
 def default_recipe(task: str = "", **fields: object) -> ConfigDict:
     """What `get_config` of a file of configs/finetune/ starts from; task: of `echofm finetune`."""
-    own = SEGMENTATION if task == "segmentation" else {}
-    return ConfigDict(dataclasses.asdict(Recipe(**own | fields)))
+    return ConfigDict(dataclasses.asdict(Recipe(**OWN.get(task, {}) | fields)))
 
 
 def checked(config: ConfigDict) -> Recipe:

@@ -57,17 +57,19 @@ class SegmentationDecoder(nn.Module):
       classes: K, background included.
       levels: how many depths of the encoder it takes, see `spread`.
       channels: at full size; twice as many at each halving. A multiple of 8.
+      inputs: channels of the pictures: the frame's, and what else is known of each pixel.
     """
 
     def __init__(
-        self, *, width: int, patch: int, classes: int, levels: int = 4, channels: int = 16
-    ):
+        self, *, width: int, patch: int, classes: int, levels: int = 4, channels: int = 16,
+        inputs: int = 3,
+    ):  # fmt: skip
         super().__init__()
         halvings = max(1, patch.bit_length() - 1)  # from full size to about that of the grid
         sizes = [channels * 2**i for i in range(halvings + 1)]
         self.stem = nn.ModuleList(
             Convolutions(before, after, stride=1 if i == 0 else 2)
-            for i, (before, after) in enumerate(pairwise([3, *sizes[:-1]]))
+            for i, (before, after) in enumerate(pairwise([inputs, *sizes[:-1]]))
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(levels))
         self.join = nn.Linear(levels * width, sizes[-1])
@@ -78,15 +80,26 @@ class SegmentationDecoder(nn.Module):
 
     def forward(self, levels: Sequence[Tensor], frames: Tensor) -> Tensor:
         """Tokens, each [B, L, D], and frames [B, 3, S, S] in [0, 1] to logits [B, K, S, S]."""
-        edges = []
-        x = frames.to(self.out.weight.dtype)
+        return self.climb(self.grid(levels), self.edges(frames))
+
+    def edges(self, pictures: Tensor) -> list[Tensor]:
+        """What convolutions see of pictures [B, inputs, S, S]: at full size, half of it, ..."""
+        found = []
+        x = pictures.to(self.out.weight.dtype)
         for convolutions in self.stem:
             x = convolutions(x)  # [B, C, S, S], then [B, 2C, S/2, S/2] and so on
-            edges.append(x)
+            found.append(x)
+        return found
+
+    def grid(self, levels: Sequence[Tensor]) -> Tensor:
+        """Tokens of all depths, each [B, L, D], joined: [B, C', S/p, S/p]."""
         tokens = [norm(level) for norm, level in zip(self.norms, levels, strict=True)]
         x = self.join(torch.cat(tokens, -1))  # [B, L, C']
         grid = round(x.shape[1] ** 0.5)
-        x = x.transpose(1, 2).unflatten(2, (grid, grid))  # [B, C', S/p, S/p]
+        return x.transpose(1, 2).unflatten(2, (grid, grid))  # [B, C', S/p, S/p]
+
+    def climb(self, x: Tensor, edges: Sequence[Tensor]) -> Tensor:
+        """From the grid [B, C', S/p, S/p] up along the edges: [B, K, S, S]."""
         for convolutions, edge in zip(self.up, reversed(edges), strict=True):
             x = F.interpolate(x, edge.shape[-2:], mode="bilinear")  # to the edge's size
             x = convolutions(torch.cat([x, edge], 1))

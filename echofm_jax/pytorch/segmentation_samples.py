@@ -75,6 +75,7 @@ class Frames:
     clips: Sequence[LabelledClip]  # those with masks
     numbers: Sequence[tuple[int, ...]]  # of each clip's labelled frames
     counts: np.ndarray  # [256, S, S] how many label maps have a value in a pixel
+    held: np.ndarray  # [256] how many have it at all
 
     def each(self, most: int = 0) -> list[tuple[int, int]]:
         """(clip, frame) of all, or of `most` a clip, evenly spaced, the first and last among them.
@@ -93,6 +94,7 @@ def find_frames(clips: Sequence[LabelledClip], size: int, colour: bool) -> Frame
     """Read every clip once; those without masks are left out."""
     kept, numbers = [], []
     counts = np.zeros((256, size, size), np.int32)
+    held = np.zeros(256, np.int64)
     rows, columns = np.indices((size, size))
 
     def read(clip: LabelledClip) -> Pixels:
@@ -104,7 +106,8 @@ def find_frames(clips: Sequence[LabelledClip], size: int, colour: bool) -> Frame
             numbers.append(tuple(sorted(pixels.masks)))
         for labels in pixels.masks.values():
             counts[labels, rows, columns] += 1
-    return Frames(clips=tuple(kept), numbers=tuple(numbers), counts=counts)
+            held[np.unique(labels)] += 1
+    return Frames(clips=tuple(kept), numbers=tuple(numbers), counts=counts, held=held)
 
 
 def training_samples(
