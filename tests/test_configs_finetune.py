@@ -14,6 +14,7 @@ FILES = sorted((REPO / "configs" / "finetune").glob("*.py"))
 VARIANTS = {
     "aortic_stenosis": ("frozen", "lora"),
     "ejection_fraction": ("full", "frozen", "lora"),
+    "interactive_segmentation": ("frozen", "full", "adapter", "long"),
     "segmentation": ("full", "frozen", "adapter", "long"),
     "view": ("attentive", "frozen", "full"),
 }  # the first is the default

@@ -54,6 +54,15 @@ def names(
 ) -> tuple[str, ...]:  # fmt: skip
     """Names of what the head answers, in their order; of a number its unit."""
     if target == "masks":
+        known = labelled.structures[1:]
+        if args.leave_out and args.leave_out not in known:
+            raise InputError(
+                f"--leave_out {args.leave_out}: no structure has this name: {', '.join(known)}"
+            )
+        if args.leave_out and len(known) < 2:
+            raise InputError(
+                f"--leave_out {args.leave_out}: it is the only structure: label two or more"
+            )
         return labelled.structures
     values = {clip.targets[target] for clip in clips}
     if task == "number":

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .interactive_session import Session
@@ -99,6 +100,7 @@ class InteractiveDecoder(nn.Module):
             inputs=3 + MAPS,
         )  # fmt: skip
         wide = self.pyramid.join.out_features  # C
+        self.drawn = nn.Conv2d(self.pyramid.stem[-1][0].out_channels, wide, 1)
         self.prompts = PromptEncoder(wide)
         self.answer = nn.Parameter(0.02 * torch.randn(2, wide))  # tokens: the mask, its quality
         self.layers = nn.ModuleList(TwoWay(wide, heads=8) for _ in range(layers))
@@ -111,13 +113,15 @@ class InteractiveDecoder(nn.Module):
         edges = self.pyramid.edges(torch.cat([seen.frames, draw_maps(prompts)], 1))
         image = self.pyramid.grid(seen.levels)  # [B, C, S/p, S/p]
         grid = image.shape[-1]
+        # So that the tokens, too, know the mask before and what lies around a click.
+        image = image + self.drawn(F.adaptive_avg_pool2d(edges[-1], grid))
         image = image.flatten(2).transpose(1, 2)  # [B, L, C]
         places = waves(
             grid_places(grid, self.patch, image.device), seen.frames.shape[-1], image.shape[-1]
         )  # [L, C]
         shown, absent = self.prompts(prompts)  # [B, n+2, C], [B, n+2]
         own = torch.cat([self.answer.expand(len(shown), -1, -1), shown], 1)  # [B, n+4, C]
-        absent = nn.functional.pad(absent, (2, 0), value=False)
+        absent = F.pad(absent, (2, 0), value=False)
         tokens = own
         for layer in self.layers:
             tokens, image = layer(tokens, image, own, places, absent)
@@ -125,10 +129,8 @@ class InteractiveDecoder(nn.Module):
         image = image.transpose(1, 2).unflatten(2, (grid, grid))  # [B, C, S/p, S/p]
         features = self.pyramid.climb(image, edges)  # [B, channels, S, S]
         weights = self.inside(mask)  # [B, channels+1]
-        logits = (
-            torch.einsum("bchw,bc->bhw", features, weights[:, :-1]) + weights[:, -1, None, None]
-        )
-        return logits, self.quality(quality)[:, 0].sigmoid()
+        logits = torch.einsum("bchw,bc->bhw", features, weights[:, :-1])  # [B, S, S]
+        return logits + weights[:, -1, None, None], self.quality(quality)[:, 0].sigmoid()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from echofm_jax.pytorch import head_folder, interactive, interactive_figures, pa
 from echofm_jax.pytorch import interactive_metrics as metrics_of
 from echofm_jax.pytorch.finetune_run import Run, encoder
 from echofm_jax.pytorch.fitting import Job, autocast, draw, fit
-from echofm_jax.pytorch.interactive_head import EchoFMInteractive, InteractiveConfig
+from echofm_jax.pytorch.interactive_head import EchoFMInteractive, InteractiveConfig, Seen
 from echofm_jax.pytorch.interactive_metrics import CLICKS, TOLD, Measured
 from echofm_jax.pytorch.scores import strict
 from echofm_jax.pytorch.segmentation import labelled_structures
@@ -32,8 +32,9 @@ from echofm_jax.pytorch.segmentation_samples import (
     held_out_samples,
     training_samples,
 )
-from echofm_jax.pytorch.task_segmentation import WATCHED, rates
+from echofm_jax.pytorch.task_segmentation import rates
 
+WATCHED = 1  # frames of a validation clip that every epoch is scored on: each is clicked often
 CODE = (
     "modeling_echofm.py", "trained_echofm.py", "segmentation_head.py", "prompt_encoder.py",
     "interactive_session.py", "interactive_head.py",
@@ -123,6 +124,7 @@ def train(
     values = [run.outputs.index(name) for name in structures]
     watched = val.each(WATCHED)
     size = areas(run, structures, frames)
+    size.pop(run.leave_out, None)  # it chooses no epoch, either
 
     def batches(epoch: int) -> Iterator[interactive.Batch]:
         found = training_samples(
@@ -137,8 +139,7 @@ def train(
     def score() -> float:
         found = evaluate(run, model, val, watched, size)
         whose = np.array([structure for _, _, structure in found.rows])
-        means = [found.dice[whose == name].mean() for name in structures if name in whose]
-        return float(np.mean(means)) if means else float("nan")
+        return float(np.mean([found.dice[whose == name].mean() for name in np.unique(whose)]))
 
     job = Job(
         module=model, groups=groups, batches=batches,
@@ -194,12 +195,12 @@ def evaluate(
                 area = np.array([size[name] for name in names[part]])
                 found.append(_measure(model, own, np.stack(truth[part]), area))
     if not found:
-        raise InputError("masks: no held-out frame has a structure that was trained on")
+        raise InputError("masks: no held-out frame has a structure that is trained on")
     return Measured(rows=rows, **{k: np.concatenate([f[k] for f in found]) for k in found[0]})
 
 
 def _measure(
-    model: EchoFMInteractive, seen: "interactive.Seen", truth: np.ndarray, area: np.ndarray
+    model: EchoFMInteractive, seen: Seen, truth: np.ndarray, area: np.ndarray
 ) -> dict[str, np.ndarray]:
     """The fields of `Measured` but its rows, of structures [n, S, S] of mean areas [n]."""
     side = truth.shape[-1]
