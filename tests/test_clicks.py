@@ -48,6 +48,13 @@ def test_clicks_land_in_the_larger_error_and_say_which_it_is(seed: int, drawn: b
     assert deep[kind][y, x] >= (0.5 if drawn else 1) * deep[kind].max()
 
 
+def test_a_thick_error_is_larger_than_a_long_one():
+    """However many pixels the long one has: few would see them."""
+    truth, predicted = box((10, 17), (4, 11)), box((0, 4), (0, 32))
+    assert predicted.sum() > truth.sum()
+    assert clicks.next_click(truth, predicted) == (7, 13, POSITIVE)
+
+
 def test_what_is_right_needs_no_click_and_training_clicks_vary():
     truth = box((4, 20), (6, 22))
     assert clicks.next_click(truth, truth)[2] == NONE
