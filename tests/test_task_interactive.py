@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import apex
 import cv2
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from two_discs import Discs
 
 from echofm_jax import cli
 from echofm_jax.errors import InputError
-from echofm_jax.pytorch import EchoFMInteractive, interactive, scores
+from echofm_jax.pytorch import EchoFMInteractive, interactive, scores, segmentation_samples
 from echofm_jax.pytorch.finetune_run import Run
 from echofm_jax.pytorch.recipe import Recipe
 from echofm_jax.pytorch.segmentation_samples import Sample
@@ -97,7 +98,8 @@ def test_a_training_ends_with_a_head_that_outlines_what_it_is_shown(run: Run):
 
 
 def test_killed_it_ends_with_the_same_head(run: Run, tmp_path: Path, monkeypatch):
-    recipe = Recipe(epochs=2, lr=3e-3, batch=40, patience=0, mode="full")
+    monkeypatch.setattr(segmentation_samples, "LEAST", 40)
+    recipe = Recipe(epochs=2, lr=3e-3, batch=8, patience=0, mode="full")
     run = dataclasses.replace(run, recipe=recipe)
     (tmp_path / "other").mkdir()
     whole = run_interactive(dataclasses.replace(run, folder=tmp_path / "other"))
@@ -202,10 +204,11 @@ def test_a_structure_left_out_is_never_trained_on_and_told_apart(
     monkeypatch.setattr(  # listens, and changes nothing
         interactive, "loss", lambda model, batch: trained.append(batch.truth) or loss(model, batch)
     )
-    more = (PROMPTED, "--leave_out=LA", "--config.epochs=1", "--config.batch=50")
+    monkeypatch.setattr(segmentation_samples, "LEAST", 60)
+    more = (PROMPTED, "--leave_out=LA", "--config.epochs=1", "--config.batch=20")
     assert cli.main(command(folder, tmp_path / "w", *more)) == 0
     truth = np.concatenate(trained)
-    assert len(truth) == 200
+    assert len(truth) == 60
     assert truth[:, :, 20:].sum() < 0.02 * truth.sum()  # the LA lies on the right
     told = capsys.readouterr().out
     assert "dice_from_box_LV" in told and "zero_shot_dice_after_5_LA" in told
@@ -216,3 +219,19 @@ def test_a_structure_left_out_is_never_trained_on_and_told_apart(
     assert metrics["outlines"] == 2
     assert cli.main(command(folder, tmp_path / "w", PROMPTED, *more[2:])) == 2  # another run's
     assert "holds a run of other labels" in capsys.readouterr().err
+
+
+def test_an_encoder_of_images_is_shown_prompts_as_well(folder, tmp_path, monkeypatch):
+    """EchoApex, whose patches divide no power of two."""
+    monkeypatch.setattr(segmentation_samples, "LEAST", 8)
+    apex.write(tmp_path / "model", 2)
+    more = (PROMPTED, f"--model={tmp_path / 'model'}", "--config.epochs=1", "--config.frames=2",
+            "--config.mode=full")  # fmt: skip
+    assert cli.main(command(folder, tmp_path / "w", *more)) == 0
+    head = tmp_path / "w" / "pretrained" / "head"
+    assert (head / "modeling_echoapex.py").exists()
+    model = EchoFMInteractive.from_pretrained(head)
+    session = model.open(folder / "clips" / "0.npy", 3, precropped=True)
+    assert session.click(4, 5).mask.shape == (28, 28)
+    card = (head / "README.md").read_text()
+    assert "# EchoApex head: interactive segmentation" in card

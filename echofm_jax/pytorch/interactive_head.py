@@ -28,7 +28,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .interactive_session import Session
-from .modeling_echofm import EchoFM
 from .prompt_encoder import MAPS, PromptEncoder, Prompts, draw_maps, grid_places, waves
 from .segmentation_head import SegmentationDecoder, spread
 from .trained_echofm import add_adapters, load_model
@@ -144,9 +143,9 @@ class InteractiveConfig:
 
 
 class EchoFMInteractive(nn.Module):
-    """An EchoFM with a decoder that takes prompts: one structure of one frame at a time."""
+    """EchoFM or EchoApex with a decoder that takes prompts: one structure of a frame at a time."""
 
-    def __init__(self, encoder: EchoFM, config: InteractiveConfig):
+    def __init__(self, encoder: nn.Module, config: InteractiveConfig):
         super().__init__()
         c = encoder.config
         self.encoder, self.config = encoder, config

@@ -88,7 +88,7 @@ def run_interactive(run: Run) -> dict:
         "chance": {name: blind[name] for name in shown},
         "curve": [scores[f"dice_after_{k + 1}"].value for k in range(CLICKS)],
     })  # fmt: skip
-    head_folder.write_trained(run, model, metrics, shown, CODE, words(structures))
+    head_folder.write_trained(run, model, metrics, shown, CODE, words(model))
     write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     (run.folder / "state.pt").unlink(missing_ok=True)
     return metrics
@@ -279,12 +279,12 @@ def _case(
     )  # fmt: skip
 
 
-def words(structures: Sequence[str]) -> dict[str, str]:
+def words(model: EchoFMInteractive) -> dict[str, str]:
     """What the head's card says of it."""
     return {
-        "title": "EchoFM head: interactive segmentation",
+        "title": f"{type(model.encoder).__name__} head: interactive segmentation",
         "answers": "Outlines the structure that it is shown by clicks, a box or a mask, in one "
-        f"frame; trained on {', '.join(structures)}.",
+        f"frame; trained on {', '.join(model.config.structures)}.",
         "loader": "EchoFMInteractive",
         "use": 'session = head.open("clip.dcm", frame=0)\n'
         "mask, quality = session.click(60, 41)  # column, row of session.frame\n"
