@@ -45,11 +45,12 @@ def text(summary: Mapping) -> str:
     for run in summary["runs"]:
         counted = f"{run['clips']['train']} clips, {run['clips']['test']} held out"
         lines.append(f"{run['run']} ({counted})")
+        width = max(20, *map(len, run["scores"]))
         for name, score in run["scores"].items():
             value, low, high = map(figure, score.values())
             chance = run["chance"].get(name)
             beside = "" if chance is None else f"   chance {figure(chance)}"
-            lines.append(f"  {name:20s} {value:>8s}   {low} – {high}{beside}")
+            lines.append(f"  {name:{width}s} {value:>8s}   {low} – {high}{beside}")
     for reason, count in summary["refused"].items():
         lines.append(f"left out: {count} clips, {reason}")
     lines.append(f"{summary['workdir']}: RUN/head, predictions.csv, metrics.json, figures")
