@@ -71,6 +71,7 @@ on it.
 
 Code: Apache-2.0. The weights follow the terms of the data that encoder and head were trained on.
 """
+USE = {"use": 'answers = head.predict(["clip.dcm", "other.avi"])', "reads": "predict"}
 SIMULATED = """\
 It was trained on simulated clips: it shows how the software works and knows no patient.
 """
@@ -100,7 +101,7 @@ def write_head(
         (new / "config.json").write_text(json.dumps(config, indent=1) + "\n")
         for name in code:
             shutil.copyfile(HERE / name, new / name)
-        (new / "README.md").write_text(CARD.format_map({"version": __version__, **card}))
+        (new / "README.md").write_text(CARD.format_map({"version": __version__, **USE, **card}))
 
 
 def write_trained(
@@ -135,8 +136,6 @@ def write_trained(
         "encoder": f"{called}, width {c.width}, depth {c.depth}, {c.frames} frames of "
         f"{c.size}x{c.size}, {weights}",
         "name": "head",
-        "use": 'answers = head.predict(["clip.dcm", "other.avi"])',
-        "reads": "predict",
         "train": metrics["clips"]["train"],
         "patients": metrics["patients"]["train"],
         "test": metrics["clips"]["test"],
