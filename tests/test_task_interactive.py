@@ -226,11 +226,12 @@ def test_an_encoder_of_images_is_shown_prompts_as_well(folder, tmp_path, monkeyp
     monkeypatch.setattr(segmentation_samples, "LEAST", 8)
     apex.write(tmp_path / "model", 2)
     more = (PROMPTED, f"--model={tmp_path / 'model'}", "--config.epochs=1", "--config.frames=2",
-            "--config.mode=full")  # fmt: skip
+            "--config.mode=adapter", "--config.adapter=8")  # fmt: skip
     assert cli.main(command(folder, tmp_path / "w", *more)) == 0
     head = tmp_path / "w" / "pretrained" / "head"
     assert (head / "modeling_echoapex.py").exists()
     model = EchoFMInteractive.from_pretrained(head)
+    assert model.encoder.blocks[0].mlp.up.weight.any()  # it learned, and is kept
     session = model.open(folder / "clips" / "0.npy", 3, precropped=True)
     assert session.click(4, 5).mask.shape == (28, 28)
     card = (head / "README.md").read_text()

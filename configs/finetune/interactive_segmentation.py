@@ -28,8 +28,8 @@ Where the numbers come from:
 - rate 1e-3 for the decoder, a tenth of it for the encoder, 10 epochs, batch 8, no early stop: our
   choice, the task's own defaults (echofm_jax/pytorch/recipe.py). EchoApex (arXiv 2410.11092)
   segments by prompts, too; its settings are not public.
-Nobody has run this file on real data yet. `frozen` was run to its end on simulated clips, the other
-variants for an epoch, to see that they run.
+Nobody has run this file on real data yet. `frozen` was run to its end on simulated clips; what the
+others train was run in tests alone, on miniatures.
 """
 
 from ml_collections import ConfigDict
