@@ -1,6 +1,7 @@
 """A clip as it was recorded → what may be stored: the inside of its sector, square, grey."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -30,6 +31,14 @@ class Cleaned:
     def place(self, mask: np.ndarray) -> np.ndarray:
         """A label map of a recorded frame, [H, W] uint8 → where the stored frame shows it."""
         return fit_square(mask[self.box], len(self.sector), cv2.INTER_NEAREST_EXACT)
+
+    def place_points(self, points: np.ndarray) -> np.ndarray:
+        """X, y in a recorded frame, [..., 2], pixel centres are integers → in the stored one."""
+        shape = [s.stop - s.start for s in self.box]
+        new, (top, left) = fitted(shape, len(self.sector))
+        first = np.array([s.start for s in self.box[::-1]])  # x, y
+        scale = np.divide(new, shape)[::-1]
+        return (points - first + 0.5) * scale - 0.5 + (left, top)
 
     def spacing(self, recorded: tuple[float, float]) -> np.ndarray:
         """Mm a pixel (rows, columns) as recorded → as stored, [2] float32."""
@@ -147,15 +156,23 @@ def fit_square(
     `method` is one of OpenCV's; by default areas are averaged, or pixels interpolated where they
     become no fewer, or hardly. With `square`, which is black, it is written there.
     """
-    height, width = image.shape[:2]
-    scale = size / max(height, width)
-    new = max(1, round(height * scale)), max(1, round(width * scale))
+    scale = size / max(image.shape[:2])
+    new, (top, left) = fitted(image.shape[:2], size)
     if method is None:
         method = cv2.INTER_AREA if scale < HARDLY else cv2.INTER_LINEAR
     if square is None:
         square = np.zeros((size, size, *image.shape[2:]), image.dtype)
-    top, left = (size - new[0]) // 2, (size - new[1]) // 2
     cv2.resize(
         image, new[::-1], dst=square[top : top + new[0], left : left + new[1]], interpolation=method
     )
     return square
+
+
+def fitted(shape: Sequence[int], size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width of a picture of `shape` in a square of side `size`; the black above, left.
+
+    Height and width are (h, w), the black (rows, columns).
+    """
+    scale = size / max(shape)
+    height, width = (max(1, round(side * scale)) for side in shape)
+    return (height, width), ((size - height) // 2, (size - width) // 2)

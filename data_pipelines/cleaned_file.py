@@ -1,13 +1,17 @@
 """One file → what a model may see of it; what ingestion, `echofm embed` and finetuning share."""
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data_pipelines import clean, readers, tracings
-from data_pipelines.clip import Clip
+from data_pipelines.clean import Cleaned
+from data_pipelines.clip import Clip, Rejected
 from data_pipelines.labels import Label
+from data_pipelines.tracings import BORDER
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,7 @@ class CleanedFile:
     mode: str  # one of records.MODES
     spacing: np.ndarray  # [2] float32, mm a pixel as stored, rows and columns; NaN = unknown
     masks: dict[int, np.ndarray]  # {frame: [S, S] uint8 label map}, of traced frames
+    points: dict[int, np.ndarray]  # {frame: [4, 2] x, y of records.LANDMARKS; NaN = unknown}
     ecg_removed: bool
     patient: str  # as the header has it; empty = unknown
     heart_rate: float  # beats a minute, NaN = unknown
@@ -51,7 +56,8 @@ def read_cleaned(
 
     Args:
       path: the file.
-      label: what its owner knows of it: frame rate, outlines and label maps are used.
+      label: what its owner knows of it: frame rate, mm a pixel, outlines, label maps and points
+        are used.
       size: S, the side in pixels.
       colour: keep three channels.
       fps: of files that do not tell theirs; 0 = unknown.
@@ -73,14 +79,40 @@ def read_cleaned(
         times=times,
         fps_source=source,
         mode=cleaned.mode,
-        spacing=cleaned.spacing(clip.spacing),
+        spacing=cleaned.spacing(
+            clip.spacing if math.isnan(label.spacing) else (label.spacing, label.spacing)
+        ),
         masks={frame: cleaned.place(pixels) for frame, pixels in maps.items()},
+        points=place_points(label, clip.frames.shape[1:3], cleaned),
         ecg_removed=cleaned.ecg_removed,
         patient=clip.patient,
         heart_rate=clip.heart_rate,
         r_waves=clip.r_waves,
         note=clip.note,
     )
+
+
+def place_points(label: Label, shape: tuple[int, int], cleaned: Cleaned) -> dict[int, np.ndarray]:
+    """`CleanedFile.points` of a clip with frames of `shape`; what was cut away is NaN.
+
+    Raises:
+      Rejected: `label_mismatch`: a point outside the picture.
+    """
+    placed = {}
+    for frame, places in label.points:
+        points = np.array(places, np.float64)  # [4, 2] x, y
+        if outside(points, [slice(side) for side in shape]).any():
+            raise Rejected("label_mismatch", f"a point of frame {frame} outside the image")
+        kept = ~outside(points, cleaned.box)
+        placed[frame] = np.where(kept[:, None], cleaned.place_points(points), np.nan).astype("f4")
+    return placed
+
+
+def outside(points: np.ndarray, box: Sequence[slice]) -> np.ndarray:
+    """Which of points [n, 2] x, y lie beyond a box of rows and columns; [n] bool."""
+    low = np.array([side.start or 0 for side in box[::-1]]) - 0.5 - BORDER
+    high = np.array([side.stop for side in box[::-1]]) - 0.5 + BORDER
+    return np.any((points < low) | (points > high), axis=1)
 
 
 def choose_times(clip: Clip, label_fps: float, option_fps: float) -> tuple[np.ndarray | None, str]:

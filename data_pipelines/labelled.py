@@ -16,6 +16,9 @@ class Pixels:
     fps: float  # frames a second, 0 = unknown
     spacing: np.ndarray  # [2] float32, mm a pixel (rows, columns), NaN = unknown
     masks: Mapping[int, np.ndarray]  # {frame: [S, S] uint8, an index in the set's `structures`}
+    # {frame: [4, 2] float32, x, y of records.LANDMARKS, pixel centres are integers, NaN = unknown}
+    points: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
+    end_diastole: tuple[int, ...] = ()  # which of these frames show it; the others end-systole
 
 
 class Reader(Protocol):

@@ -148,6 +148,9 @@ def pack(pixels: Pixels) -> bytes:
         spacing=pixels.spacing,
         mask_frames=np.array(order, np.int64),
         masks=np.frombuffer(records.encode_mask(masks), np.uint8),
+        point_frames=np.array(list(pixels.points), np.int64),
+        points=np.array(list(pixels.points.values()), np.float32),  # [n, 4, 2]
+        end_diastole=np.array(pixels.end_diastole, np.int64),
     )
     return file.getvalue()
 
@@ -166,6 +169,8 @@ def unpack(data: bytes) -> Pixels:
             fps=float(held["fps"]),
             spacing=held["spacing"],
             masks=dict(zip(order, masks, strict=True)),
+            points=dict(zip(held["point_frames"].tolist(), held["points"], strict=True)),
+            end_diastole=tuple(held["end_diastole"].tolist()),
         )
 
 

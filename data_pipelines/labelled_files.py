@@ -37,7 +37,7 @@ class FileReader:
             self.path, self.label, size=size, colour=colour, fps=self.fps,
             precropped=self.precropped,
         )  # fmt: skip
-        check_frames(self.label, len(cleaned.frames), cleaned.masks)
+        check_frames(self.label, len(cleaned.frames), {*cleaned.masks, *cleaned.points})
         for frame, mask in cleaned.masks.items():
             if mask.max() >= (known := len(self.structures)):
                 raise Rejected(
@@ -51,13 +51,22 @@ class FileReader:
             fps=cleaned.fps,
             spacing=cleaned.spacing,
             masks={f: np.where(cleaned.sector, m, 0) for f, m in cleaned.masks.items()},
+            points=cleaned.points,
+            end_diastole=tuple(sorted(cleaned.points.keys() & set(self.label.end_diastole))),
         )
 
     @property
     def key(self) -> str:
         """What its pixels depend on: the same key, the same pixels."""
         label = self.label
-        shown = label.fps, label.tracings, label.mask_files, label.still
+        shown = (
+            label.fps,
+            label.tracings,
+            label.mask_files,
+            label.points,
+            label.spacing,
+            label.still,
+        )
         fits = len(label.phase), label.end_diastole, label.end_systole  # or is refused
         return repr((self.path.absolute(), stamps(self.path, label), shown, fits, self.fps,
                      self.precropped, self.structures))  # fmt: skip

@@ -2,9 +2,11 @@
 
 One JSON object a line: `file` (relative to the source) and any of `patient`, `fps`, `view`,
 `rhythm`, `phase`, `end_diastole`, `end_systole`, `ejection_fraction`, `aortic_stenosis`,
-`aortic_regurgitation`, `masks`, `simulated`. A valve's grade is `none`, `early` or `significant`;
-`masks` are {frame number: PNG of values of records.STRUCTURES, as large as the frames}, paths from
-the folder of labels.jsonl. Nothing else is accepted, so that nothing else can reach a shard.
+`aortic_regurgitation`, `masks`, `points`, `simulated`. A valve's grade is `none`, `early` or
+`significant`; `masks` are {frame number: PNG of values of records.STRUCTURES, as large as the
+frames}, paths from the folder of labels.jsonl; `points` are {frame number, of end-diastole or
+end-systole: {name of records.LANDMARKS: [x, y] in pixels of the file's frames}}. Nothing else is
+accepted, so that nothing else can reach a shard.
 """
 
 import dataclasses
@@ -16,11 +18,11 @@ from typing import NamedTuple
 
 from data_pipelines.arrays import RATES
 from data_pipelines.clip import Rejected
-from data_pipelines.records import GRADES, RHYTHMS, VIEWS
+from data_pipelines.records import GRADES, LANDMARKS, RHYTHMS, VIEWS
 from echofm_jax.errors import InputError
 
 # Fields that only the readers of public data sets fill in.
-PREPARED = {"split", "tracings", "mask_files", "measurements", "still", "problem"}
+PREPARED = {"split", "tracings", "mask_files", "measurements", "spacing", "still", "problem"}
 VALVES = ("aortic_stenosis", "aortic_regurgitation")
 
 
@@ -30,6 +32,13 @@ class Tracing(NamedTuple):
     frame: int
     structure: str  # one of records.STRUCTURES
     points: tuple[tuple[float, float], ...]  # x, y in pixels of the file's frames
+
+
+class Points(NamedTuple):
+    """Where the walls and the cavity were measured in one frame."""
+
+    frame: int
+    places: tuple[tuple[float, float], ...]  # x, y of records.LANDMARKS, as a tracing's; NaN
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +58,8 @@ class Label:
     tracings: tuple[Tracing, ...] = ()
     mask_files: tuple[tuple[str, int], ...] = ()  # (file beside the clip, frame of its first map)
     measurements: tuple[tuple[str, float], ...] = ()  # names of records.MEASUREMENTS
+    points: tuple[Points, ...] = ()
+    spacing: float = math.nan  # mm a pixel of the file's frames
     aortic_stenosis: int = -1  # index in records.GRADES
     aortic_regurgitation: int = -1
     still: bool = False  # a single picture, and meant to be one
@@ -104,6 +115,7 @@ def parse(values: dict, folder: Path) -> Label:
         raise ValueError(f"unknown field {unknown[0]}; known: file, {', '.join(sorted(known))}")
     masks = mask_files(values.pop("masks", {}), folder)
     grades = {valve: grade(valve, values[valve]) for valve in VALVES if valve in values}
+    points = values.pop("points", {})
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()} | grades
     label = Label(**values, mask_files=masks)
     if not isinstance(label.patient, str) or not is_text(label.patient):
@@ -126,7 +138,44 @@ def parse(values: dict, folder: Path) -> Label:
         raise ValueError("ejection_fraction must be a percentage")
     if not isinstance(label.simulated, bool):
         raise ValueError("simulated must be true or false")
-    return label
+    return dataclasses.replace(
+        label, points=landmarks(points, {*label.end_diastole, *label.end_systole})
+    )
+
+
+def landmarks(points: object, known: set[int]) -> tuple[Points, ...]:
+    """`Label.points` of {frame number: {name: [x, y]}}; raises ValueError if it is none.
+
+    `known`: frames of end-diastole and end-systole, for a thickness is that of one of both.
+    """
+    if not isinstance(points, dict) or not all(
+        frame.isdecimal()
+        and isinstance(named, dict)
+        and named.keys() <= set(LANDMARKS)
+        and all(map(is_place, named.values()))
+        for frame, named in points.items()
+    ):
+        raise ValueError(
+            'points must be {"frame number": {"NAME": [x, y]}} of ' + ", ".join(LANDMARKS)
+        )
+    if others := {int(frame) for frame in points} - known:
+        raise ValueError(
+            f"points of frame {min(others)}, which is in neither end_diastole nor end_systole"
+        )
+    unknown = (math.nan, math.nan)
+    return tuple(
+        Points(int(frame), tuple(tuple(named.get(name, unknown)) for name in LANDMARKS))
+        for frame, named in points.items()
+    )
+
+
+def is_place(value: object) -> bool:
+    """Whether it is [x, y]."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(side) in (int, float) and math.isfinite(side) for side in value)
+    )
 
 
 def mask_files(masks: object, folder: Path) -> tuple[tuple[str, int], ...]:

@@ -19,12 +19,15 @@ EXAMPLE = """example:
   echofm phantom --output studies --data_dir data          # files, and shards made of them
   echofm phantom --output af --rhythm sinus=3 atrial_fibrillation=1 --views A4C A2C
   echofm phantom --output valves --views PLAX A4C --colour 0.5
+  echofm phantom --output walls --views PLAX --hypertrophy 0.4
 
 It writes studies/P001/... with invented identities, labels.jsonl (phase of every frame, ED, ES,
-view, rhythm, ejection fraction, grades of the aortic valve, masks) and, beside it, studies-truth/:
-truth.jsonl (rhythm, R waves, RR intervals, ejection fraction of every beat) and for each clip
-P001_1.npz (volumes [T] in ml; masks of LV, LA, RV, RA and myocardium, for np.unpackbits(...,
-axis=-1, count=width)) and P001_1_FRAME.png, the label maps of its first ED and ES.
+view, rhythm, ejection fraction, grades of the aortic valve, masks; in PLAX the points where
+septum, cavity and posterior wall are measured at ED and ES) and, beside it, studies-truth/:
+truth.jsonl (rhythm, R waves, RR intervals, ejection fraction of every beat; in PLAX ivs, lvid and
+lvpw in mm at ED and ES) and for each clip P001_1.npz (volumes [T] in ml; masks of LV, LA, RV, RA
+and myocardium, for np.unpackbits(..., axis=-1, count=width)) and P001_1_FRAME.png, the label maps
+of its first ED and ES.
 
 rhythms and their default shares of the patients: sinus 5 (40-160 a minute), sinus_arrhythmia 1,
 atrial_fibrillation 2, premature_beats 1, bigeminy 1. Aortic stenosis and regurgitation are each
@@ -37,6 +40,7 @@ It is a simulation: nothing in it was measured on a person."""
 SHARES = {"sinus": 5.0, "sinus_arrhythmia": 1.0, "atrial_fibrillation": 2.0, "premature_beats": 1.0,
           "bigeminy": 1.0}  # fmt: skip
 GOLDEN = 0.618033988749895  # its multiples fill [0, 1) evenly: any number of them has the shares
+SILVER = 0.414213562373095  # likewise, and independently of it
 
 
 class Content(NamedTuple):
@@ -48,6 +52,7 @@ class Content(NamedTuple):
     overlays: Sequence[str]
     size: tuple[int, int]  # H, W in pixels
     seed: int
+    hypertrophy: float  # share of the patients
 
 
 class Task(NamedTuple):
@@ -76,6 +81,7 @@ def main(argv: Sequence[str]) -> int:
     add("--rhythm", nargs="+", metavar="NAME[=SHARE]", help="default: all, as below")
     add("--views", nargs="+", metavar="VIEW", help="default: all, in turn")
     add("--colour", type=float, default=0.0, help="share of PLAX and A4C in colour Doppler (0-1)")
+    add("--hypertrophy", type=float, default=0.0, help="share of patients with thick walls (0-1)")
     add("--overlays", nargs="*", metavar="KIND", help="text, ruler, ecg, logo; default all")
     add("--size", nargs=2, type=int, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
     add("--seed", type=int, default=0)
@@ -109,8 +115,9 @@ def check(args: argparse.Namespace) -> Content:
             f"--studies={args.studies} and --clips_per_study={args.clips_per_study} must be at "
             f"least 1, --seed={args.seed} at least 0"
         )
-    if not 0 <= args.colour <= 1:
-        raise InputError(f"--colour={args.colour:g} must be a share from 0 to 1")
+    for option in ("colour", "hypertrophy"):
+        if not 0 <= (share := getattr(args, option)) <= 1:
+            raise InputError(f"--{option}={share:g} must be a share from 0 to 1")
     if not all(64 <= side <= 4096 for side in args.size):
         raise InputError(f"--size {args.size[0]} {args.size[1]}: 64 to 4096 pixels a side")
     views = VIEWS if args.views is None else args.views
@@ -119,7 +126,9 @@ def check(args: argparse.Namespace) -> Content:
         if unknown := [name for name in given if name not in known]:
             raise InputError(f"--{option}: unknown {unknown[0]}; known: {', '.join(known)}")
     shares = SHARES if args.rhythm is None else parse_shares(args.rhythm)
-    return Content(shares, views, args.colour, overlays, tuple(args.size), args.seed)
+    return Content(
+        shares, views, args.colour, overlays, tuple(args.size), args.seed, args.hypertrophy
+    )
 
 
 def parse_shares(words: Sequence[str]) -> dict[str, float]:
@@ -202,6 +211,7 @@ def write_clip(task: Task) -> tuple[dict, dict]:
     from data_pipelines.phantom_files import FORMATS, identity, shown
     from data_pipelines.phantom_heart import Heart
     from data_pipelines.phantom_image import simulate
+    from data_pipelines.phantom_points import named_points, thickness
     from data_pipelines.records import STRUCTURES
 
     cv2.setNumThreads(1)
@@ -210,6 +220,8 @@ def write_clip(task: Task) -> tuple[dict, dict]:
     patient, person = f"P{study + 1:03d}", identity(study, seed)
     # The same heart in all clips of a study.
     heart = Heart.draw(np.random.default_rng([seed, study]), rhythm_of(study, content.shares))
+    if (study + 0.5) * SILVER % 1 < content.hypertrophy:
+        heart = heart.hypertrophic(np.random.default_rng([seed, study, 5]))
     view = content.views[index % len(content.views)]
     colour = (index + 0.5) * GOLDEN % 1 < content.colour
     clip = simulate(view, seed * 100_000 + index, content.size, heart, colour)
@@ -249,6 +261,8 @@ def write_clip(task: Task) -> tuple[dict, dict]:
         },
         "simulated": True,
     }
+    if clip.points.size:
+        label["points"] = named_points(clip, shown(clip, suffix))
     known = {
         "file": label["file"],
         "patient": patient,
@@ -261,6 +275,8 @@ def write_clip(task: Task) -> tuple[dict, dict]:
         "beat_ejection_fractions": clip.beat_ejection_fractions.round(2).tolist(),
         "simulated": True,
     }
+    if clip.points.size:
+        known["thickness_mm"] = thickness(clip)
     return label, known
 
 

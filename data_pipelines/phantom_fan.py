@@ -78,6 +78,11 @@ class Fan:
         x, z = u * c - v * s + self.heart[0], u * s + v * c + self.heart[1]
         return np.hypot(x, z), np.arctan2(x, z)
 
+    def to_screen(self, ranges: np.ndarray, angles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Range [cm] and angle [rad] from the fan's apex → x, y on the screen, pixels."""
+        x, y = ranges * np.sin(angles), ranges * np.cos(angles)
+        return self.apex[0] + self.pixels * x, self.apex[1] + self.pixels * y
+
     def polar(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of each pixel of a screen of `size`: range [cm], angle [rad], whether in the sector."""
         y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)

@@ -48,6 +48,7 @@ class PhantomClip:
     sector: np.ndarray  # [H, W] bool
     pixels: float  # a centimetre
     masks: dict[str, np.ndarray]  # LV, LA, RV, RA, myocardium: [T, H, W] bool
+    points: np.ndarray  # [T, 4, 2] x, y of records.LANDMARKS in PLAX; of other views [T, 0, 2]
 
 
 def simulate(
@@ -85,6 +86,10 @@ def simulate(
     frames, labels, sector = scan(shape, fan, size, moments, rng)
     if colour:
         frames = add_colour(frames, labels, shape, fan, moments, times, rng)
+    points = np.zeros((len(times), 0, 2))
+    if view == "PLAX":
+        u, v = np.moveaxis(shape.landmarks(contraction) + moments.shift[:, None], -1, 0)  # [T, 4]
+        points = np.stack(fan.to_screen(*fan.from_heart(u, v)), -1)
     shown, _ = beats.locate(times)
     shown = np.unique(shown)
     end_diastolic, end_systolic = heart.volumes(beats.full), heart.volumes(beats.empty)
@@ -113,6 +118,7 @@ def simulate(
         sector=sector,
         pixels=fan.pixels,
         masks={name: labels == label for name, label in MASKS.items()},
+        points=points,
     )
 
 

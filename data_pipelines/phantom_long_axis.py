@@ -27,6 +27,9 @@ from data_pipelines.phantom_tissue import (
 # are: they part by 2.1 cm, in early stenosis by 1.3, in a significant one by 0.7 (less than 0.8 cm
 # is severe, more than 1.2 is not: Godley et al. 1981).
 STENOSIS = {"none": (1.0, 0.13, 165), "early": (0.6, 0.2, 182), "significant": (0.33, 0.3, 205)}
+# Of the ventricle's length: just below the tips of the mitral leaflets, where walls are measured
+# (Lang et al. 2015).
+LEVEL = 0.68
 ROOT = 1.25  # cm, radius of the aorta
 SWING = (
     0.9  # cm that the aorta moves in systole, at an ejection fraction of 60 % (Pratt et al. 1976)
@@ -138,18 +141,9 @@ class LongAxis:
                 for row, s in zip(v[..., 0], short[:, 0], strict=True)
             ]
         )  # [T, R]
-        rows = np.linspace(0, length, 200)
-        # The fibrous annulus narrows less than the muscle does.
-        share = 1 - 0.6 * np.clip((rows / length - 0.7) / 0.3, 0, 1)
-        left = 1 - heart.ejection_fraction / 100 * contraction
-        m = _narrowing(profile(rows / length) ** 2, share, left / (1 - short[:, 0]))[:, None]
-        narrow = 1 - m * np.interp(v_rest, rows, share)
-        widen = 1 + 0.12 * e  # atria fill while the ventricles empty
-        base = 1 / (1 + np.exp(-(v_rest - length) / 0.15))  # 0 in the ventricle, 1 in the atrium
         cavity, outer, right = self._surfaces(v_rest)
-        scale = (1 - base) * narrow + base * widen
-        wall = np.sqrt((outer**2 - cavity**2) / (1 - short * (1 - base)) + (scale * cavity) ** 2)
-        rest, moved = _columns(cavity, outer), _columns(scale * cavity, wall)
+        cavity_now, wall, widen, base = self._walls(v_rest, contraction)
+        rest, moved = _columns(cavity, outer), _columns(cavity_now, wall)
         u = u.astype(np.float32)
         if self.view == "PLAX":
             u = u + _columns(self._swing(v_rest - length, e))[0]
@@ -161,6 +155,40 @@ class LongAxis:
             moved.append(follows + np.where(u < 0, thin_now, thin))
         u_rest = np.copysign(pull_back(np.abs(u), rest, moved), u)
         return u_rest, np.broadcast_to(v_rest.astype(np.float32)[..., None], u_rest.shape)
+
+    def _walls(self, v_rest: np.ndarray, contraction: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Distances from the axis now, of what was at v_rest [T, R] at end-diastole.
+
+        Those of the cavity and of the outer wall, [T, R]; how much the atria have widened, [T, 1];
+        and where they are, from 0 in the ventricle to 1, [T, R].
+        """
+        heart, length = self.heart, self.heart.length
+        e = contraction[:, None]  # [T, 1]
+        short = heart.shortening(e)
+        rows = np.linspace(0, length, 200)
+        # The fibrous annulus narrows less than the muscle does.
+        share = 1 - 0.6 * np.clip((rows / length - 0.7) / 0.3, 0, 1)
+        left = 1 - heart.ejection_fraction / 100 * contraction
+        m = _narrowing(profile(rows / length) ** 2, share, left / (1 - short[:, 0]))[:, None]
+        narrow = 1 - m * np.interp(v_rest, rows, share)
+        widen = 1 + 0.12 * e  # atria fill while the ventricles empty
+        base = 1 / (1 + np.exp(-(v_rest - length) / 0.15))
+        cavity, outer, _ = self._surfaces(v_rest)
+        scale = (1 - base) * narrow + base * widen
+        wall = np.sqrt((outer**2 - cavity**2) / (1 - short * (1 - base)) + (scale * cavity) ** 2)
+        return scale * cavity, wall, widen, base
+
+    def landmarks(self, contraction: np.ndarray) -> np.ndarray:
+        """Where septum, cavity and posterior wall meet a line across the ventricle.
+
+        [T, 4, 2] of (u, v) in cm, in the order of records.LANDMARKS, at each contraction [T]; the
+        muscle there is always the same.
+        """
+        v_rest = np.full((len(contraction), 1), LEVEL * self.heart.length)
+        cavity, wall, *_ = self._walls(v_rest, contraction)  # [T, 1]
+        u = np.concatenate([-wall, -cavity, cavity, wall], 1)  # [T, 4]
+        v = v_rest * (1 - self.heart.shortening(contraction[:, None]))  # [T, 1]
+        return np.stack([u, np.broadcast_to(v, u.shape)], -1)
 
     def strands(self, contraction: float, mitral: float, aortic: float) -> list[Strand]:
         """Valve leaflets now, hinge to tip; openings are 0 to 1."""

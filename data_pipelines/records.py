@@ -25,6 +25,9 @@ MEASUREMENTS = (  # ml for volumes, cm for thicknesses and diameters
     "end_diastolic_volume", "end_systolic_volume",
     "ivs_d", "lvid_d", "lvpw_d", "ivs_s", "lvid_s", "lvpw_s",
 )  # fmt: skip
+LANDMARKS = (  # of the parasternal long axis, from the right ventricle to the pericardium
+    "septum_rv", "septum_lv", "wall_lv", "wall_outer",
+)  # fmt: skip
 GRADES = ("none", "early", "significant")  # of a valve's disease; -1 = unknown
 FPS_SOURCES = (
     "FrameTime",
