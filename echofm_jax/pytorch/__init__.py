@@ -2,6 +2,7 @@
 
 from echofm_jax.pytorch.embed_recordings import Embedded, embed
 from echofm_jax.pytorch.head_echofm import EchoFMHead
+from echofm_jax.pytorch.hypertrophy_head import EchoFMHypertrophy
 from echofm_jax.pytorch.interactive_head import EchoFMInteractive
 from echofm_jax.pytorch.modeling_echoapex import EchoApex, EchoApexConfig
 from echofm_jax.pytorch.modeling_echofm import (
@@ -19,6 +20,7 @@ __all__ = [
     "EchoFM",
     "EchoFMConfig",
     "EchoFMHead",
+    "EchoFMHypertrophy",
     "EchoFMInteractive",
     "EchoFMSegmenter",
     "Embedded",

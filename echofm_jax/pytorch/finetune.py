@@ -20,6 +20,7 @@ TASKS = {  # --task: (what its head answers, the labels' column; empty: --target
     "view": ("classes", "view"),
     "segmentation": ("masks", "masks"),
     "interactive_segmentation": ("prompts", "masks"),
+    "hypertrophy": ("points", "points"),
     "aortic_stenosis": ("grades", "aortic_stenosis"),
     "aortic_regurgitation": ("grades", "aortic_regurgitation"),
     "ejection_fraction": ("number", "ejection_fraction"),
@@ -110,6 +111,8 @@ def finetune(args: argparse.Namespace, overrides: Sequence[str]) -> dict:
         from echofm_jax.pytorch.task_segmentation import run_segmentation as run_one
     if task == "prompts":
         from echofm_jax.pytorch.task_interactive import run_interactive as run_one
+    if task == "points":
+        from echofm_jax.pytorch.task_hypertrophy import run_hypertrophy as run_one
     planned = list(plan(args, clips, "" if task == "number" else target))
     used = {clip.name for _, splits, *_ in planned for part in splits.values() for clip in part}
     seen = [clip for clip in clips if clip.name in used]

@@ -11,7 +11,8 @@ from data_pipelines.labelled import LabelledClip, LabelledSet, word
 from data_pipelines.labelled_cache import cached
 from data_pipelines.labelled_checks import check_classes
 from data_pipelines.labelled_sources import labelled_set
-from data_pipelines.records import GRADES
+from data_pipelines.labelled_files import FileReader
+from data_pipelines.records import GRADES, LANDMARKS
 from echofm_jax.errors import InputError
 from echofm_jax.pytorch.recipe import Recipe
 
@@ -35,6 +36,14 @@ def read_labels(
         if not found.structures:
             raise InputError(f"{args.source}: no clip has a mask: name labels that have some")
         return found, clips  # which of them have masks is known once they are read
+    if target == "points":
+        measured = [c for c in clips if isinstance(c.read, FileReader) and c.read.label.points]
+        if not measured:
+            raise InputError(
+                f"{args.source}: no clip has measurement points: give EchoNet-LVH (--dataset "
+                "echonet_lvh), or files whose labels.jsonl has `points`; shards do not keep them"
+            )
+        return found, measured
     labelled = [clip for clip in clips if target in clip.targets]
     check_classes(labelled if labelled else clips, target)
     if task != "number":
@@ -64,6 +73,8 @@ def names(
                 f"--leave_out {args.leave_out}: it is the only structure: label two or more"
             )
         return labelled.structures
+    if task == "points":
+        return LANDMARKS
     values = {clip.targets[target] for clip in clips}
     if task == "number":
         if words := sorted(value for value in values if isinstance(value, str)):
@@ -89,7 +100,7 @@ def readable(
         log.warning("left out: %s: %s %s", name, reason, detail)
     if not clips:
         raise InputError(f"{args.source}: none of its {len(refused)} labelled clips can be used")
-    if target != "masks":
+    if target not in ("masks", "points"):
         check_classes(clips, target)
     return clips, refused
 

@@ -12,7 +12,8 @@ from echofm_jax.atomic import write_text
 from echofm_jax.figure_theme import Theme
 
 MAIN = {"classes": "balanced_accuracy", "grades": "balanced_accuracy", "number": "mae",
-        "masks": "dice", "prompts": "dice_after_3"}  # fmt: skip
+        "masks": "dice", "prompts": "dice_after_3",
+        "points": "landmark_error_pixels"}  # fmt: skip
 
 
 def write(workdir: Path, task: str, found: Sequence[Mapping], refused: Sequence) -> dict:

@@ -40,9 +40,9 @@ class Run:
     folder: Path
     model: Path  # the exported encoder
     random: bool  # its weights are not used
-    task: str  # classes, grades, number, masks, prompts
+    task: str  # classes, grades, number, masks, prompts, points
     target: str
-    outputs: tuple[str, ...]  # names of classes, grades or structures; of a number its unit
+    outputs: tuple[str, ...]  # names of classes, structures, landmarks …; of a number its unit
     splits: Mapping[str, Sequence[LabelledClip]]
     seen: Sequence[LabelledClip]  # clips of all runs: a frozen encoder sees each but once
     recipe: Recipe

@@ -48,7 +48,11 @@ class Recipe:
 
 # A new decoder learns from nothing, on few clips: fast, and to the end.
 SEGMENTATION = {"epochs": 10, "patience": 0, "lr": 2e-3}
-OWN = {"segmentation": SEGMENTATION, "interactive_segmentation": SEGMENTATION | {"lr": 1e-3}}
+OWN = {
+    "segmentation": SEGMENTATION,
+    "interactive_segmentation": SEGMENTATION | {"lr": 1e-3},
+    "hypertrophy": SEGMENTATION,
+}
 
 
 def default_recipe(task: str = "", **fields: object) -> ConfigDict:

@@ -1,0 +1,74 @@
+"""Training and using the landmarks of the left ventricle's walls: the steps that are its own.
+
+A landmark is taught as a blob: the softmax of its heatmap over the pixels is to be a Gaussian
+around it (Kullback-Leibler divergence, as in arXiv 1801.07372). A landmark that nobody marked in a
+frame is not taught there.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from echofm_jax.pytorch import segmentation_windows as windows
+from echofm_jax.pytorch.hypertrophy_head import WIDTH, EchoFMHypertrophy, landmarks
+from echofm_jax.pytorch.hypertrophy_samples import Sample
+
+
+def blobs(points: Tensor, size: int) -> Tensor:
+    """Landmarks [n, K, 2] x, y to maps [n, K, S, S] that each sum to 1; of a NaN one to 0."""
+    side = torch.arange(size, device=points.device)
+    off = (side - points.nan_to_num().unsqueeze(-1)) / (WIDTH * size)  # [n, K, 2, S]
+    x, y = (-0.5 * off.square()).softmax(-1).unbind(2)  # [n, K, S]
+    known = points.isfinite().all(-1)  # [n, K]
+    return y[..., :, None] * x[..., None, :] * known[..., None, None]
+
+
+def heatmaps(model: EchoFMHypertrophy, samples: Sequence[Sample]) -> Tensor:
+    """Logits [B, K, S, S] of the measured frame of each sample."""
+    device = model.decoder.out.weight.device
+    clips = torch.cat([model.encoder.preprocess(s.clip) for s in samples])  # [B, 3, T, S, S]
+    positions = torch.tensor([s.position for s in samples], device=device)
+    return model(clips, torch.arange(len(samples), device=device), positions)
+
+
+def loss(model: EchoFMHypertrophy, samples: Sequence[Sample]) -> Tensor:
+    """Mean divergence of the landmarks that are known."""
+    logits = heatmaps(model, samples).float()
+    points = torch.from_numpy(np.stack([s.points for s in samples])).to(logits.device)
+    p = F.log_softmax(logits.flatten(2), -1)  # [B, K, S*S]
+    wanted = blobs(points, logits.shape[-1]).flatten(2)  # [B, K, S*S]
+    each = F.kl_div(p, wanted, reduction="none").sum(-1)  # [B, K]
+    return each.sum() / points.isfinite().all(-1).sum().clamp(min=1)
+
+
+@torch.no_grad()
+def find(model: EchoFMHypertrophy, samples: Sequence[Sample]) -> np.ndarray:
+    """Landmarks [B, K, 2] x, y of the samples' measured frames."""
+    places, _ = landmarks(heatmaps(model, samples))
+    return places.cpu().numpy()
+
+
+@torch.no_grad()
+def landmarks_of_frames(
+    model: EchoFMHypertrophy, frames: np.ndarray, fps: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Landmarks [T, K, 2] of every frame of a recording, and how sure they are [T, K].
+
+    Args:
+      model: says what a window is.
+      frames: [T, S, S] or [T, S, S, 3] uint8, cleaned.
+      fps: frames a second, 0 = unknown.
+    """
+    count = len(model.config.landmarks)
+    device = model.decoder.out.weight.device
+    places = np.zeros((len(frames), count, 2), np.float32)
+    sure = np.zeros((len(frames), count), np.float32)
+    for chosen, new in windows.side_by_side(model.encoder.config, len(frames), fps):
+        clip = model.encoder.preprocess(frames[chosen])  # [1, 3, T, S, S]
+        positions = torch.from_numpy(new).to(device)
+        found = landmarks(model(clip, torch.zeros_like(positions), positions))
+        places[chosen[new]], sure[chosen[new]] = (values.cpu().numpy() for values in found)
+    return places, sure
