@@ -1,7 +1,6 @@
 """One file → what a model may see of it; what ingestion, `echofm embed` and finetuning share."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -79,9 +78,7 @@ def read_cleaned(
         times=times,
         fps_source=source,
         mode=cleaned.mode,
-        spacing=cleaned.spacing(
-            clip.spacing if math.isnan(label.spacing) else (label.spacing, label.spacing)
-        ),
+        spacing=cleaned.spacing((label.spacing, label.spacing) if label.spacing else clip.spacing),
         masks={frame: cleaned.place(pixels) for frame, pixels in maps.items()},
         points=place_points(label, clip.frames.shape[1:3], cleaned),
         ecg_removed=cleaned.ecg_removed,

@@ -59,7 +59,7 @@ class Label:
     mask_files: tuple[tuple[str, int], ...] = ()  # (file beside the clip, frame of its first map)
     measurements: tuple[tuple[str, float], ...] = ()  # names of records.MEASUREMENTS
     points: tuple[Points, ...] = ()
-    spacing: float = math.nan  # mm a pixel of the file's frames
+    spacing: float = 0.0  # mm a pixel of the file's frames; 0 = unknown
     aortic_stenosis: int = -1  # index in records.GRADES
     aortic_regurgitation: int = -1
     still: bool = False  # a single picture, and meant to be one

@@ -3,6 +3,11 @@
 import miniatures as mini
 import numpy as np
 import pytest
+import walls
+
+from data_pipelines.clip import Rejected
+from data_pipelines.datasets import open_dataset
+from data_pipelines.labelled_sources import labelled_set
 
 HEADER = ["", "HashedFileName", "Calc", "CalcValue", "Frame", "X1", "X2", "Y1", "Y2", "Frames",
           "FPS", "Width", "Height", "split"]  # fmt: skip
@@ -84,3 +89,69 @@ def test_wrong_tables_are_named(tmp_path, capsys):
     assert "line 3: split differs" in wrong
     (root / "Batch1").rmdir()
     assert "expected MeasurementsList.csv, Batch*" in said(good)
+
+
+def test_points_and_spacing_of_several_beats_lie_where_the_walls_are(tmp_path):
+    root = walls.write(tmp_path / "EchoNet-LVH", 2)
+    found = labelled_set(root, dataset="echonet_lvh")
+    for number, clip in enumerate(found.clips):
+        label = clip.read.label
+        assert label.spacing == pytest.approx(walls.MM, rel=1e-3)
+        assert [frame for frame, _ in label.points] == [2, 6, 10]
+        for frame, places in label.points:
+            np.testing.assert_allclose(places, walls.places(number, frame), atol=1e-3)
+        pixels = clip.read(128, False)
+        assert pixels.end_diastole == (2, 10) and sorted(pixels.points) == [2, 6, 10]
+        for frame, points in pixels.points.items():
+            x = round(points[0, 0])
+            column = pixels.frames[frame][:, x] > 110  # bright: a wall
+            edges = np.flatnonzero(np.diff(column.astype(int))) + 0.5
+            assert len(edges) == 4
+            np.testing.assert_allclose(edges, points[:, 1], atol=1.6)
+            mm = np.diff(points[:, 1]) * pixels.spacing[0]
+            true = np.diff(walls.places(number, frame)[:, 1]) * walls.MM
+            np.testing.assert_allclose(mm, true, rtol=0.02)
+
+
+def test_what_was_not_measured_is_unknown_and_an_end_shared_by_two_is_their_mean(tmp_path):
+    root = tmp_path / "set"
+    mini.write_avi(root / "Batch1" / "0X1.avi", mini.video([20.0] * COUNT, 1, HEIGHT, WIDTH))
+
+    def label(*rows):
+        mini.write_csv(root / "MeasurementsList.csv", HEADER, rows)
+        return open_dataset("echonet_lvh", root).labels["Batch1/0X1.avi"]
+
+    def row(calc, cm, ends, frame=3):
+        return [0, "0X1", calc, cm, frame, *ends, COUNT, 50, WIDTH, HEIGHT, "train"]
+
+    one = label(row("IVSd", 1.0, (60, 60, 20, 30)), row("LVIDd", 4.0, (62, 62, 72, 32)))
+    ((frame, places),) = one.points
+    assert frame == 3 and one.spacing == pytest.approx(1.0)
+    np.testing.assert_allclose(places, [(60, 20), (61, 31), (62, 72), (np.nan, np.nan)])
+    lost = label(row("IVSd", 1.0, ("", "", "", "")), row("LVIDd", 4.0, (50, 50, 20, 20)))
+    assert lost.points == () and lost.spacing == 0
+    assert lost.end_diastole == (3,) and dict(lost.measurements)["ivs_d"] == 1
+    spare = label(row("LVIDd", "", (60, 60, 20, 60)))
+    assert len(spare.points) == 1 and spare.spacing == 0
+
+
+def test_a_point_outside_the_image_is_a_reason_of_its_file(tmp_path, capsys):
+    root = tmp_path / "EchoNet-LVH"
+    frames = mini.video([20.0] * COUNT, 1, HEIGHT, WIDTH)
+    for name in ("0X1", "0X2"):
+        mini.write_avi(root / "Batch1" / f"{name}.avi", frames)
+    ends = {"0X1": (60, 60, 20, HEIGHT + 2), "0X2": (60, 60, 20, HEIGHT - 0.5)}
+    mini.write_csv(root / "MeasurementsList.csv", HEADER, [
+        [i, name, "LVIDd", 4, 3, *four, COUNT, 50, WIDTH, HEIGHT, "train"]
+        for i, (name, four) in enumerate(ends.items())
+    ])  # fmt: skip
+    outside, inside = labelled_set(root, dataset="echonet_lvh").clips
+    with pytest.raises(Rejected, match="label_mismatch: a point of frame 3 outside the image"):
+        outside.read(112, False)
+    pixels = inside.read(112, False)
+    assert np.isfinite(pixels.points[3][1:3]).all()
+    assert mini.ingest("echonet_lvh", root, tmp_path / "data") == 0
+    reasons = {name: line["detail"] for name, line in mini.report(tmp_path / "data").items()}
+    assert reasons["Batch1/0X1.avi"] == "a point of frame 3 outside the image"
+    record = mini.example(tmp_path / "data", "Batch1/0X2.avi")
+    assert record["spacing"][0] == pytest.approx(pixels.spacing[0])

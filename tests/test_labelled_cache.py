@@ -61,6 +61,18 @@ def test_each_file_is_read_once(source, tmp_path):
     assert refused_again == refused and again[0].read == fast[0].read
 
 
+def test_points_are_kept_too():
+    points = {7: np.float32([[1, 2], [3, 4], [5, 6], [np.nan, np.nan]]), 2: np.ones((4, 2), "f4")}
+    pixels = Pixels(
+        frames=np.zeros((9, 8, 8), np.uint8), sector=np.ones((8, 8), bool), fps=0.0,
+        spacing=np.float32([0.5, 0.5]), masks={}, points=points, end_diastole=(7,),
+    )  # fmt: skip
+    kept = unpack(pack(pixels))
+    assert kept.end_diastole == (7,) and kept.points.keys() == points.keys()
+    for frame in points:
+        np.testing.assert_array_equal(kept.points[frame], points[frame])
+
+
 def test_another_size_is_read_from_the_file(source, tmp_path):
     (clip,), _ = cached(clips(source)[:1], SIZE, False, tmp_path / "kept", 1)
     assert clip.read(32, False).frames.shape == (4, 32, 32)

@@ -1,6 +1,7 @@
 """One labelled file: its masks lie where its frames are shown, and what does not fit is refused."""
 
 import dataclasses
+import math
 
 import miniatures as mini
 import numpy as np
@@ -8,9 +9,11 @@ import pydicom
 import pytest
 from PIL import Image
 
+from data_pipelines.clean import Cleaned
+from data_pipelines.cleaned_file import place_points
 from data_pipelines.clip import Rejected
 from data_pipelines.labelled_files import FileReader, header_patient, patient_of
-from data_pipelines.labels import Label
+from data_pipelines.labels import Label, Points
 
 HEIGHT, WIDTH = 90, 120  # the sector does not fill the square
 RADII = [20.0] * 4 + [12.0] * 4
@@ -88,6 +91,46 @@ def test_as_many_structures_as_are_named(folder):
     assert reader(folder, ("m0.png", 0), structures=("none", "wall", "LV"))(64, False).masks
     with pytest.raises(Rejected, match="holds 2: 2 structures"):
         reader(folder, ("m0.png", 0), structures=("none", "LV"))(64, False)
+
+
+@pytest.mark.parametrize("size", [41, 64, 160])
+def test_points_lie_where_the_frames_show_them(folder, tmp_path, size):
+    """To a part of a pixel; what was cut away is unknown, and the rate of pixels is the label's."""
+    frames = np.load(folder / "a.npy") // 8
+    places = [(50.0, 40.0), (60.25, 52.5), (70.0, 60.0), (math.nan, math.nan)]
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    for column, row in places[:3]:
+        frames[5] += (200 * np.exp(-((x - column) ** 2 + (y - row) ** 2) / 8)).astype(np.uint8)
+    np.save(tmp_path / "p.npy", frames)
+    label = Label(points=(Points(5, tuple(places)),), spacing=0.4, end_diastole=(5, 6))
+    read = FileReader(path=tmp_path / "p.npy", label=label, precropped=True)
+    pixels = read(size, False)
+    assert list(pixels.points) == [5] and pixels.end_diastole == (5,)
+    found = pixels.points[5]
+    assert np.isnan(found[3]).all()
+    y, x = np.mgrid[:size, :size]
+    for column, row in found[:3]:
+        near = np.hypot(x - column, y - row) < 4 * size / WIDTH
+        weight = np.where(near, pixels.frames[5].astype(float), 0)
+        assert (weight * x).sum() / weight.sum() == pytest.approx(column, abs=0.25)
+        assert (weight * y).sum() / weight.sum() == pytest.approx(row, abs=0.25)
+    length = np.linalg.norm((found[2] - found[0]) * pixels.spacing[::-1])
+    assert length == pytest.approx(np.hypot(20, 20) * 0.4, rel=0.03)
+    moved = dataclasses.replace(label, points=(Points(5, (*places[:3], (71.0, 63.0))),))
+    assert dataclasses.replace(read, label=moved).key != read.key
+    late = dataclasses.replace(label, points=(Points(8, tuple(places)),))
+    with pytest.raises(Rejected, match="a label outside them"):
+        dataclasses.replace(read, label=late)(size, False)
+
+
+def test_a_point_in_what_was_cut_away_is_unknown():
+    kept = Cleaned(
+        frames=np.zeros((1, 32, 32), np.uint8), sector=np.ones((32, 32), bool), mode="b_mode",
+        box=(slice(10, 42), slice(20, 52)), ecg_removed=False, cut=0.0,
+    )  # fmt: skip
+    label = Label(points=(Points(0, ((20.0, 10.0), (25.5, 20.0), (10.0, 20.0), (30.0, 45.0))),))
+    (points,) = place_points(label, (90, 120), kept).values()
+    np.testing.assert_allclose(points, [(0, 0), (5.5, 10), (np.nan, np.nan), (np.nan, np.nan)])
 
 
 def test_the_key_follows_what_pixels_depend_on(folder, tmp_path):

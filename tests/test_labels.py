@@ -1,6 +1,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from data_pipelines import labels
@@ -19,6 +20,7 @@ def test_all_that_can_be_said(tmp_path):
         "end_diastole": [0], "end_systole": [1], "ejection_fraction": 61.5, "simulated": True,
         "aortic_stenosis": "significant", "aortic_regurgitation": "none",
         "rhythm": "bigeminy", "masks": {"1": "../masks/a.png"},
+        "points": {"1": {"septum_lv": [3, 4.5], "wall_outer": [3.5, 40]}},
     }  # fmt: skip
     known = read(tmp_path, json.dumps(full), "", '{"file": "b.avi"}', '  {"file": "ü.avi"}')
     assert list(known) == ["p1/a.avi", "b.avi", "ü.avi"]
@@ -26,7 +28,12 @@ def test_all_that_can_be_said(tmp_path):
         patient="p1", fps=50, view="A4C", phase=(0, 0.5, 0.99), end_diastole=(0,), end_systole=(1,),
         ejection_fraction=61.5, simulated=True, aortic_stenosis=2, aortic_regurgitation=0,
         rhythm="bigeminy", mask_files=((str(tmp_path / "../masks/a.png"), 1),),
+        points=known["p1/a.avi"].points,
     )  # fmt: skip
+    ((frame, places),) = known["p1/a.avi"].points
+    unknown = [math.nan] * 2
+    assert frame == 1
+    np.testing.assert_array_equal(places, [unknown, [3, 4.5], unknown, [3.5, 40]])
     assert known["b.avi"].phase == () and math.isnan(known["b.avi"].ejection_fraction)
 
 
@@ -57,6 +64,13 @@ WRONG = [
     ('{"file": "a", "masks": {"-1": "a.png"}}', "masks"),
     ('{"file": "a", "masks": {"1": "a.npy"}}', "masks"),
     ('{"file": "a", "masks": {"1": 2}}', "masks"),
+    ('{"file": "a", "points": [1]}', "points must be"),
+    ('{"file": "a", "points": {"-1": {}}}', "points must be"),
+    ('{"file": "a", "end_diastole": [1], "points": {"1": {"apex": [1, 2]}}}', "of septum_rv"),
+    ('{"file": "a", "end_diastole": [1], "points": {"1": {"wall_lv": [1]}}}', "points must be"),
+    ('{"file": "a", "end_diastole": [1], "points": {"1": {"wall_lv": [NaN, 1]}}}', "points must"),
+    ('{"file": "a", "end_diastole": [1], "points": {"2": {"wall_lv": [1, 2]}}}', "of frame 2"),
+    ('{"file": "a", "spacing": 0.3}', "unknown field spacing"),
     ('{"file": "a", "phase": 0.5}', "phase"),
     ('{"file": "a", "phase": [0, 1]}', "phase"),
     ('{"file": "a", "phase": [NaN]}', "phase"),

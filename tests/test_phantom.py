@@ -1,5 +1,6 @@
 """`echofm phantom`: studies, labels, truth and shards as asked for."""
 
+import dataclasses
 import itertools
 import json
 import re
@@ -77,6 +78,49 @@ def test_the_truth_tells_rhythm_and_beats_and_the_header_its_r_waves(studies):
             np.testing.assert_allclose(found.r_waves, inside, atol=1e-3)
             assert found.heart_rate == pytest.approx(line["heart_rate"], abs=0.5)
             assert found.spacing[0] == pytest.approx(found.spacing[1]) and found.spacing[0] > 0
+
+
+def test_the_walls_of_a_parasternal_long_axis_are_measured(tmp_path):
+    """In every format: the distance of two points is the thickness that the truth tells."""
+    output = tmp_path / "studies"
+    argv = ["--output", str(output), "--studies", "5", "--clips_per_study", "1", *TINY,
+            "--views", "PLAX", "--hypertrophy", "0.4"]  # fmt: skip
+    assert phantom.main(argv) == 0
+    truth = (tmp_path / "studies-truth" / "truth.jsonl").read_text().splitlines()
+    labels, thick = read_labels(output / "labels.jsonl"), 0
+    for line in map(json.loads, truth):
+        label = labels[line["file"]]
+        told = {int(frame): values for frame, values in line["thickness_mm"].items()}
+        assert [points.frame for points in label.points] == list(told)
+        assert told.keys() == {*label.end_diastole, *label.end_systole}
+        found = readers.read(output / line["file"])
+        for frame, places in label.points:
+            lengths = np.hypot(*np.diff(places, axis=0).T)  # pixels
+            mm = [told[frame][name] for name in ("ivs", "lvid", "lvpw")]
+            scale = np.array(mm) / lengths
+            assert scale == pytest.approx(scale[0], rel=2e-3)
+            if line["file"].endswith(".dcm"):
+                assert found.spacing[0] == pytest.approx(scale[0], rel=2e-3)
+            x, y = np.array(places).T
+            assert 0 <= x.min() and x.max() < found.frames.shape[2]
+            assert 0 <= y.min() and y.max() < found.frames.shape[1]
+        diastole, systole = told[label.end_diastole[0]], told[label.end_systole[0]]
+        assert diastole["lvid"] > systole["lvid"] and diastole["ivs"] < systole["ivs"]
+        thick += diastole["ivs"] > 12.2  # 1.3 cm of the walls of those who are asked for
+    assert thick == 2
+
+
+def test_hypertrophy_thickens_walls_and_changes_nothing_else(tmp_path):
+    for share in ("0", "0.5"):
+        argv = ["--output", str(tmp_path / share), "--studies", "2", "--clips_per_study", "1"]
+        assert phantom.main([*argv, *TINY, "--views", "PLAX", "--hypertrophy", share]) == 0
+    one, other = (read_labels(tmp_path / share / "labels.jsonl") for share in ("0", "0.5"))
+    for study, (name, label) in enumerate(one.items()):
+        same = (tmp_path / "0" / name).read_bytes() == (tmp_path / "0.5" / name).read_bytes()
+        assert same == (study == 1)
+        unlike = {"points": (), "mask_files": ()}
+        assert dataclasses.replace(label, **unlike) == dataclasses.replace(other[name], **unlike)
+        assert (label.points == other[name].points) == same
 
 
 def test_its_last_line_is_json_and_options_decide_the_content(tmp_path, capsys):

@@ -7,8 +7,8 @@ The owner's split is used. Its rows tell both ends of every measurement in pixel
 cm, so what a pixel is. Clips of your own need a labels.jsonl with `points`; where their files do
 not say how large a pixel is (DICOM does), lengths are in pixels and hypertrophy is not told.
 Simulated ones: `echofm phantom --output walls --views PLAX --hypertrophy 0.35`, then `--source
-walls`. What others report for EchoNet-LVH: mean absolute errors of 1.2 mm for the septum, 2.4 mm
-for the cavity and 1.4 mm for the posterior wall (JAMA Cardiol 7:386, 2022, abstract). `chance` in
+walls`. What others report for EchoNet-LVH: mean absolute errors of 1.4 mm for the septum, 2.4 mm
+for the cavity and 1.2 mm for the posterior wall (arXiv 2106.12511, abstract). `chance` in
 metrics.json is the error of who always answers the training set's means.
 
 Variants:
@@ -23,7 +23,7 @@ Where the numbers come from:
 - a blob of a 56th of the side stands for a landmark, its divergence is the loss (arXiv
   1801.07372); 56: our choice.
 - a wall of 11 mm is thick: more than the 10 mm (men) and 9 mm (women) up to which it is normal by
-  ASE and EACVI, J Am Soc Echocardiogr 28:1, 2015, table 6.
+  ASE and EACVI (J Am Soc Echocardiogr 28:1, 2015).
 Nobody has run this file on real data yet. `frozen` was measured on simulated clips
 (docs/results.md); the others were run for an epoch there, to see that they run.
 """

@@ -83,14 +83,14 @@ def _points(rows: Sequence[Row]) -> tuple[Points, ...]:
 
 
 def _spacing(rows: Sequence[Row]) -> float:
-    """Mm a pixel: the median over a video's measurements; NaN where none tells both lengths."""
+    """Mm a pixel: the median over a video's measurements; 0 where none tells both lengths."""
     told = [
         10 * row.number("CalcValue", 0, 100) / math.dist(*ends)
         for row in rows
         if (ends := _ends(row))
     ]
     known = [value for value in told if value > 0]
-    return statistics.median(known) if known else math.nan
+    return statistics.median(known) if known else 0.0
 
 
 def _ends(row: Row) -> list[tuple[float, float]]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from data_pipelines.labelled import LabelledClip, LabelledSet, word
 from data_pipelines.labelled_cache import cached
 from data_pipelines.labelled_checks import check_classes
-from data_pipelines.labelled_sources import labelled_set
 from data_pipelines.labelled_files import FileReader
+from data_pipelines.labelled_sources import labelled_set
 from data_pipelines.records import GRADES, LANDMARKS
 from echofm_jax.errors import InputError
 from echofm_jax.pytorch.recipe import Recipe

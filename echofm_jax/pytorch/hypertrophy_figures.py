@@ -1,6 +1,7 @@
 """Pictures of measured walls: calipers on some frames, measured against true lengths."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,8 +59,8 @@ def overlays(
 
 def calipers(axis: "Axes", places: np.ndarray, line: str, tick: float) -> None:
     """Lines between landmarks [4, 2] x, y, a bar across each end; none to one that is unknown."""
-    for k, ends in enumerate(zip(places, places[1:], strict=False)):
-        a, b = map(np.asarray, ends)
+    for k, ends in enumerate(pairwise(places)):
+        a, b = ends
         across = (b - a)[::-1] * (1, -1) / max(float(np.linalg.norm(b - a)), 1e-6) * tick
         for one, other in ((a, b), (a - across, a + across), (b - across, b + across)):
             axis.plot(*zip(one, other, strict=True), line, color=INK[k], lw=1.2)

@@ -32,8 +32,8 @@ from .segmentation_head import SegmentationDecoder, spread
 from .trained_echofm import add_adapters, load_model
 
 LENGTHS = ("ivs", "lvid", "lvpw")  # from each landmark to the next
-# Normal walls are at most 9 mm in women and 10 mm in men (Lang et al. 2015, table 6): this is more
-# than either. Whose heart it is is not known.
+# Normal walls are at most 9 mm in women and 10 mm in men (Lang et al. 2015): this is more than
+# either. Whose heart it is is not known.
 THICK = 11.0  # mm
 WIDTH = 1 / 56  # of a side: standard deviation of the blob that stands for a landmark
 REACH = 3.0  # of those around the likeliest pixel count for its landmark

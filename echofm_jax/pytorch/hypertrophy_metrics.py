@@ -1,8 +1,8 @@
 """How well walls and cavity are measured, and whether thick walls are told from others.
 
 Mean absolute errors of IVS, LVID and LVPW at end-diastole (`d`) and end-systole (`s`), and the
-distance of the landmarks, over frames: in mm where a clip's spacing is known and otherwise in pixels
-of the frames that the model saw; the two are never mixed. Hypertrophy is told of clips whose
+distance of the landmarks, over frames: in mm where a clip's spacing is known and otherwise in
+pixels of the frames that the model saw; the two are never mixed. Hypertrophy is told of clips whose
 spacing is known, by the thicker wall, the mean over the end-diastolic frames that were measured.
 Intervals are over patients.
 """

@@ -42,7 +42,6 @@ from echofm_jax.pytorch.hypertrophy_samples import (
     held_out_samples,
     training_samples,
 )
-from echofm_jax.pytorch.recipe import Recipe
 from echofm_jax.pytorch.scores import strict
 from echofm_jax.pytorch.segmentation_figures import extremes
 from echofm_jax.pytorch.task_segmentation import rates
