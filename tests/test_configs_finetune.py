@@ -14,6 +14,7 @@ FILES = sorted((REPO / "configs" / "finetune").glob("*.py"))
 VARIANTS = {
     "aortic_stenosis": ("frozen", "lora"),
     "ejection_fraction": ("full", "frozen", "lora"),
+    "hypertrophy": ("full", "frozen", "adapter", "long"),
     "interactive_segmentation": ("frozen", "full", "adapter", "long"),
     "segmentation": ("full", "frozen", "adapter", "long"),
     "view": ("attentive", "frozen", "full"),

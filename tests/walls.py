@@ -42,8 +42,9 @@ def rows(number: int, name: str, split: str) -> list[list]:
         for k, calc in enumerate(("IVS", "LVID", "LVPW")):
             (x1, y1), (x2, y2) = ends[k : k + 2] if k % 2 else ends[k : k + 2][::-1]
             cm = abs(y2 - y1) * MM / 10
-            made.append([number, name, f"{calc}{phase}", f"{cm:.4f}", frame, f"{x1:.3f}",
-                         f"{x2:.3f}", f"{y1:.3f}", f"{y2:.3f}", COUNT, 40, WIDTH, HEIGHT, split])  # fmt: skip
+            where = [f"{side:.3f}" for side in (x1, x2, y1, y2)]
+            about = [COUNT, 40, WIDTH, HEIGHT, split]
+            made.append([number, name, f"{calc}{phase}", f"{cm:.4f}", frame, *where, *about])
     return made
 
 
