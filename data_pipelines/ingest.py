@@ -25,8 +25,8 @@ needs another DATA_DIR. DATA_DIR-ingest remembers what was done, by salted hashe
 labels.jsonl holds a JSON object a line: "file", its path below the source, and any of patient, fps,
 view, rhythm (sinus, sinus_arrhythmia, atrial_fibrillation, premature_beats or bigeminy), phase,
 end_diastole, end_systole, ejection_fraction, aortic_stenosis, aortic_regurgitation (none, early or
-significant), masks ({"FRAME": "MAP.png"}, from its own folder), points ({"FRAME": {"septum_rv": [X,
-Y], …}}, also septum_lv, wall_lv, wall_outer; for finetuning, no record keeps them) and simulated."""
+significant), masks ({"FRAME": "MAP.png"}, from its own folder), points ({"FRAME": {"NAME": [X,
+Y]}} of septum_rv, septum_lv, wall_lv, wall_outer; in no shard) and simulated."""
 OVERWRITE = (
     "forget all earlier runs at once, work on every file again, and replace the data set when the "
     "new one is whole; until then the old one stays"

@@ -1,4 +1,4 @@
-"""A decoder from EchoFM's tokens to the walls of the left ventricle, in a folder with its encoder.
+"""A decoder from tokens to the walls of the left ventricle, in a folder with its encoder.
 
     head = EchoFMHypertrophy.from_pretrained("FOLDER")
     for found in head.predict(["study/clip.dcm", "other.avi"]):
@@ -27,7 +27,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .modeling_echofm import EchoFM
 from .segmentation_head import SegmentationDecoder, spread
 from .trained_echofm import add_adapters, load_model
 
@@ -52,9 +51,9 @@ class HypertrophyConfig:
 
 
 class EchoFMHypertrophy(nn.Module):
-    """An EchoFM with a decoder: landmarks in chosen frames of clips."""
+    """EchoFM or EchoApex with a decoder: landmarks in chosen frames of clips."""
 
-    def __init__(self, encoder: EchoFM, config: HypertrophyConfig):
+    def __init__(self, encoder: nn.Module, config: HypertrophyConfig):
         super().__init__()
         c = encoder.config
         self.encoder, self.config = encoder, config

@@ -101,7 +101,7 @@ def run_hypertrophy(run: Run) -> dict:
         "scores": {name: score._asdict() for name, score in figures.items()},
         "chance": {name: score.value for name, score in chance.items()},
     })  # fmt: skip
-    head_folder.write_trained(run, model, metrics, figures, CODE, words())
+    head_folder.write_trained(run, model, metrics, figures, CODE, words(model))
     write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     (run.folder / "state.pt").unlink(missing_ok=True)
     return metrics
@@ -213,10 +213,10 @@ def draw_figures(
     hypertrophy_figures.scatter(folder / "lengths.png", truth, told, run.simulated)
 
 
-def words() -> dict[str, str]:
+def words(model: EchoFMHypertrophy) -> dict[str, str]:
     """What the head's card says of it."""
     return {
-        "title": "EchoFM head: left-ventricular hypertrophy",
+        "title": f"{type(model.encoder).__name__} head: left-ventricular hypertrophy",
         "answers": "Measures septum, cavity and posterior wall in parasternal long axes: IVSd,\n"
         "LVIDd and LVPWd in mm, and in pixels where a file does not tell how large one is; a wall\n"
         f"of {THICK:g} mm or more is called hypertrophy (more than is normal in women or men, ASE "
