@@ -5,6 +5,7 @@ import json
 import logging
 from pathlib import Path
 
+import apex
 import discs
 import numpy as np
 import pytest
@@ -152,6 +153,21 @@ def test_files_without_spacing_are_measured_in_pixels_and_it_is_said(folder, tmp
     assert metrics["clips_in_pixels"]["test"] == count
     with Image.open(tmp_path / "run" / "pretrained" / "figures" / "lengths.png") as picture:
         assert picture.width > 1000
+
+
+def test_an_image_backbone_learns_walls_too(folder, tmp_path):
+    apex.write(tmp_path / "dinov2", image_size=42)
+    argv = command(folder, tmp_path / "run", "--dataset=echonet_lvh", "--config.frames=1")
+    argv[1] = f"--model={tmp_path / 'dinov2'}"
+    assert cli.main([*argv, "--config.epochs=1"]) == 0
+    head = tmp_path / "run" / "pretrained" / "head"
+    assert "modeling_echoapex.py" in {path.name for path in head.iterdir()}
+    assert "# EchoApex head: left-ventricular hypertrophy" in (head / "README.md").read_text()
+    model = EchoFMHypertrophy.from_pretrained(head)
+    assert type(model.encoder).__name__ == "EchoApex"
+    metrics = json.loads((head.parent / "metrics.json").read_text())
+    error = "landmark_error_mm"
+    assert metrics["scores"][error]["value"] < metrics["chance"][error]
 
 
 REFUSED = {
