@@ -86,6 +86,40 @@ def fraction(clips: Sequence[LabelledClip], share: float, seed: int, *, target: 
     return [clip for clip in clips if clip.patient in kept]
 
 
+def few(clips: Sequence[LabelledClip], count: int, seed: int, *, target: str = "") -> Clips:
+    """Clips of `count` examinations, of the classes of `target` in turn; fewer are part of more.
+
+    A patient's clips that name no examination are one. A second of a patient comes after others'
+    first ones.
+
+    Raises:
+      InputError: there are not so many.
+    """
+    studies = collections.defaultdict(list)
+    for clip in clips:
+        studies[clip.patient, clip.study].append(clip)
+    if count > len(studies):
+        raise InputError(f"--studies {count}: there are {len(studies)} to train on: ask for fewer")
+    held = {
+        study: {str(c.targets[target]) for c in own if target in c.targets} or {""}
+        for study, own in studies.items()
+    }
+    left = sorted(studies, key=lambda study: _hash(seed, repr(study)))
+    shown = dict.fromkeys(set().union(*held.values()), 0)  # studies of each class so far
+    patients = collections.Counter()
+    chosen = []
+    for _ in range(count):
+        # Of those that show what was shown least often, one of a patient who was chosen least.
+        best = min(left, key=lambda s: (min(shown[name] for name in held[s]), patients[s[0]]))
+        left.remove(best)
+        chosen.append(best)
+        patients[best[0]] += 1
+        for name in held[best]:
+            shown[name] += 1
+    kept = {id(clip) for study in chosen for clip in studies[study]}
+    return [clip for clip in clips if id(clip) in kept]
+
+
 def _pool(places: Mapping[str, str]) -> list[str]:
     return [patient for patient, split in places.items() if split == "train"]
 

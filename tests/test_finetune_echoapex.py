@@ -72,6 +72,7 @@ def finetune(folder: Path, task: str, *more: str, labels: bool = True) -> Path:
 MODES = [
     ("view", "frozen", "linear"), ("ejection_fraction", "lora", "linear"),
     ("grades", "adapter", "attentive"), ("view", "full", "linear"),
+    ("ejection_fraction", "frozen", "temporal"), ("view", "prompt", "temporal"),
 ]  # fmt: skip
 
 
@@ -81,7 +82,8 @@ def test_clips_are_answered_for(folder, task, mode, head):
     run = finetune(folder, task, f"--config.mode={mode}", f"--config.head={head}", *more)
     made = run / "pretrained" / "head"
     assert {p.name for p in made.glob("*.py")} == {
-        "modeling_echofm.py", "modeling_echoapex.py", "trained_echofm.py", "head_echofm.py",
+        "modeling_echofm.py", "modeling_echoapex.py", "trained_echofm.py", "temporal_decoder.py",
+        "head_echofm.py",
     }  # fmt: skip
     card = (made / "README.md").read_text()
     assert "EchoApex head: " in card and "encoder is EchoApex (arXiv 2410.11092), width 24" in card
@@ -97,6 +99,8 @@ def test_clips_are_answered_for(folder, task, mode, head):
             assert float(row["answer"]) == pytest.approx(answer["answer"], abs=0.01)
         else:
             assert row["answer"] == answer["answer"]
+    if mode == "prompt":
+        assert model.encoder.blocks[1].prompts.shape == (1, 10, 24)
     before = renamed(load_file(folder / "model" / "model.safetensors"))
     state = model.encoder.state_dict()
     moved = {n for n in before if n in state and not torch.equal(state[n], before[n])}
@@ -105,15 +109,23 @@ def test_clips_are_answered_for(folder, task, mode, head):
     c = model.encoder.config
     own = {"frozen": 0, "lora": 4 * 8 * c.width * c.depth,
            "adapter": c.depth * (2 * 64 * c.width + 64 + c.width),
+           "prompt": c.depth * 10 * c.width,
            "full": sum(p.numel() for p in model.encoder.parameters())}  # fmt: skip
     heads = sum(p.numel() for p in model.head.parameters())
     found = json.loads((run / "pretrained" / "metrics.json").read_text())
     assert found["trained_parameters"] == heads + own[mode]
 
 
-def test_frames_are_labelled(folder):
-    made = finetune(folder, "segmentation", "--config.mode=full", labels=False) / "pretrained/head"
+@pytest.mark.parametrize("mode", ["full", "prompt"])
+def test_frames_are_labelled(folder, mode):
+    run = finetune(folder, "segmentation", f"--config.mode={mode}", labels=False) / "pretrained"
+    made = run / "head"
     model = EchoFMSegmenter.from_pretrained(made)
+    learned = json.loads((run / "metrics.json").read_text())["trained_parameters"]
+    decoder = sum(p.numel() for p in model.decoder.parameters())
+    prompts = 10 * 24 * 2 if mode == "prompt" else 0
+    assert model.config.prompts == prompts // 48
+    assert learned == decoder + (prompts or sum(p.numel() for p in model.encoder.parameters()))
     assert isinstance(model.encoder, EchoApex)
     (answer,) = model.predict([next((folder / "studies").rglob("*_1.*"))])
     assert answer["labels"].shape == answer["frames"].shape == (len(answer["labels"]), 42, 42)

@@ -14,6 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from test_dicom import write as write_dicom
 
 from echofm_jax.pytorch import EchoFM, EchoFMHead, head_folder
+from echofm_jax.pytorch.finetune_run import CODE
 from echofm_jax.pytorch.head_echofm import ClipHead, HeadConfig
 from echofm_jax.pytorch.trained_echofm import FORMAT, Adapter
 
@@ -22,7 +23,6 @@ CARD = dict.fromkeys(
     ("title", "answers", "encoder", "train", "patients", "loader", "name", "alone", "test",
      "test_patients", "measured", "training", "simulated"), "",
 )  # fmt: skip
-CODE = ("modeling_echofm.py", "trained_echofm.py", "head_echofm.py")
 
 
 def made(task: str = "classes", encoder: EchoFM | None = None, **changes) -> EchoFMHead:
@@ -169,7 +169,8 @@ def test_adapters_add_nothing_at_first():
 @pytest.mark.parametrize(
     "changes",
     [{}, {"task": "grades", "kind": "mlp", "adapter": 3},
-     {"task": "number", "kind": "attentive", "study": True}],
+     {"task": "number", "kind": "attentive", "study": True},
+     {"task": "number", "kind": "temporal", "hidden": 8, "prompts": 2}],
 )  # fmt: skip
 @torch.no_grad()
 def test_what_is_written_is_read(tmp_path, changes):

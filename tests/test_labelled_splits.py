@@ -1,11 +1,12 @@
 """Patients, never clips, are divided: the same for the same seed, with every class in train."""
 
 import collections
+import dataclasses
 
 import pytest
 
 from data_pipelines.labelled import LabelledClip
-from data_pipelines.labelled_splits import folds, fraction, split_clips
+from data_pipelines.labelled_splits import few, folds, fraction, split_clips
 from echofm_jax.errors import InputError
 
 
@@ -120,3 +121,34 @@ def test_a_smaller_share_is_part_of_a_larger_one():
     small = fraction(known, 0.001, 7, target="kind")
     assert set(classes(small)) == {"x", "rare"} and len(patients(small)) == 2
     assert patients(small) <= patients(fraction(known, 0.1, 7, target="kind"))
+
+
+def test_so_many_examinations():
+    known = clips(30, classes=("common", "common", "rare"))
+    five = few(known, 5, 0, target="kind")
+    assert len(five) == 10 and len(patients(five)) == 5
+    assert classes(five)["rare"] in (4, 6)  # balanced, though it is a third of them
+    assert patients(few(known, 1, 0, target="kind")) < patients(five)
+    assert patients(five) < patients(few(known, 10, 0, target="kind"))
+    assert patients(few(known[::-1], 5, 0, target="kind")) == patients(five)
+    assert patients(few(known, 5, 1, target="kind")) != patients(five)
+    assert few(known, 30, 0) == known
+    with pytest.raises(InputError, match="--studies 31: there are 30 to train on"):
+        few(known, 31, 0)
+
+
+def test_examinations_of_a_patient_are_several():
+    """Of one patient a second is taken only when nobody is left who has none."""
+    known = [dataclasses.replace(clip, study=f"s{i % 2}") for i, clip in enumerate(clips(3))]
+    three = few(known, 3, 0)
+    assert len(three) == 3 == len(patients(three))
+    assert len(few(known, 5, 0)) == 5
+
+
+def test_a_view_of_everybodys_is_balanced():
+    """An examination of all classes counts for each."""
+    known = [
+        dataclasses.replace(clip, targets={"kind": ("A4C", "PLAX")[i % 2]})
+        for i, clip in enumerate(clips(6))
+    ]
+    assert classes(few(known, 3, 0, target="kind")) == {"A4C": 3, "PLAX": 3}

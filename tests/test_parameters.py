@@ -12,9 +12,9 @@ from echofm_jax.pytorch.recipe import Recipe
 UNUSED = ("decoder", "mask_token", "prj_norm")
 
 
-def made(adapter: int = 0) -> EchoFMHead:
+def made(**changes: int) -> EchoFMHead:
     config = HeadConfig(
-        task="classes", target="x", outputs=("a", "b"), kind="mlp", hidden=8, adapter=adapter
+        task="classes", target="x", outputs=("a", "b"), kind="mlp", hidden=8, **changes
     )
     model = EchoFMHead(discs.tiny(), config).eval()
     torch.nn.init.normal_(model.head.out.weight)
@@ -88,6 +88,28 @@ def test_adapters():
     changed = step(model, choose(model, Recipe(mode="adapter", lr=0.1)))
     assert changed <= set(found)
     assert {f"encoder.blocks.{i}.mlp.up.weight" for i in (0, 1)} <= changed
+
+
+def test_prompts():
+    model = made(prompts=3)
+    found = chosen(model, Recipe(mode="prompt", lr=0.1, weight_decay=0.2))
+    own = {f"encoder.blocks.{i}.prompts" for i in (0, 1)}
+    assert {name for name in found if name.startswith("encoder.")} == own
+    assert all(found[name] == (0.1, 0.0) for name in own)
+    assert model.get_parameter("encoder.blocks.1.prompts").shape == (1, 3, 16)
+    assert step(model, choose(model, Recipe(mode="prompt", lr=0.1))) == set(found)
+
+
+@torch.no_grad()
+def test_a_block_sees_its_prompts_as_tokens_that_are_not_handed_on():
+    plain, model = made(), made(prompts=3)
+    block, prompted = plain.encoder.blocks[0], model.encoder.blocks[0]
+    prompted.block.load_state_dict(block.state_dict())
+    prompted.prompts.normal_()
+    x = torch.randn(2, 5, 16)
+    whole = torch.cat([x, prompted.prompts.expand(2, -1, -1)], 1)
+    torch.testing.assert_close(prompted(x), block(whole)[:, :5])
+    assert not torch.allclose(prompted(x), block(x), atol=1e-3)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """`echofm finetune`: a head on an exported encoder, trained on labelled clips; needs no JAX."""
 
 import argparse
+import itertools
 import json
 import logging
 import os
@@ -35,6 +36,9 @@ EXAMPLE = """example:
   echofm finetune --model echofm_vitl --task aortic_stenosis --source studies \\
       --labels grades.csv --workdir runs/as --config.study=True --folds 5
 
+  echofm finetune --model echoapex_vitb --task ejection_fraction --source clips \
+      --workdir runs/modes --modes frozen lora adapter prompt full --studies 1 5 10 50
+
 Labels: a data set of shards (echofm ingest); a public data set as its owner distributes it; a
 table (file, patient, study, split, fps, mask, mask_frame and any column to be learned); a folder a
 class. Patients are never split. The recipe's fields are overridden by --config.FIELD=VALUE; recipes
@@ -42,7 +46,9 @@ for public data sets lie in configs/finetune/.
 
 WORKDIR/RUN/head is the trained head, to be loaded in three lines (see its README.md);
 predictions.csv, metrics.json and figures/ lie beside it. predictions.csv has the files' names: keep
-it to yourself. Killed at any moment, the same command goes on and ends with the same numbers."""
+it to yourself. WORKDIR/table.csv has a line a training: mode, what it trained on, parameters that
+learned, peak memory, quality. Killed at any moment, the same command goes on and ends with the same
+numbers (but for memory, which is measured)."""
 log = logging.getLogger(__name__)
 
 
@@ -80,6 +86,8 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--leave_out", default="", help="interactive_segmentation: a structure to test alone")
     add("--config", help="a recipe: configs/finetune/NAME.py; without it the task's defaults")
     add("--shares", nargs="+", type=float, default=[1.0], help="of the training patients, 0.01 …")
+    add("--studies", nargs="+", type=int, default=[], help="or so many examinations: 1 5 10 50")
+    add("--modes", nargs="+", default=[], help="several trainings: frozen lora adapter prompt full")
     add("--folds", type=int, default=0, help="k-fold over patients, in place of one split")
     add("--seed", type=int, default=0)
     add("--seeds", type=int, default=1, help="how many trainings, from --seed on")
@@ -101,7 +109,9 @@ def finetune(args: argparse.Namespace, overrides: Sequence[str]) -> dict:
     from echofm_jax.pytorch import finetune_labels, finetune_report, finetune_run, recipe
 
     config = config_file.read(args.config) if args.config else recipe.default_recipe(args.task)
-    how = recipe.checked(config_file.override(config, overrides))
+    config = config_file.override(config, overrides)
+    how = recipe.checked(config)
+    recipes = {mode: recipe.checked({**config, "mode": mode}) for mode in args.modes} or {"": how}
     device = usable(args.device)
     labelled, known = finetune_labels.read_labels(args, task, target)
     outputs = finetune_labels.names(args, task, target, labelled, known)
@@ -117,10 +127,11 @@ def finetune(args: argparse.Namespace, overrides: Sequence[str]) -> dict:
     used = {clip.name for _, splits, *_ in planned for part in splits.values() for clip in part}
     seen = [clip for clip in clips if clip.name in used]
     found = []
-    for name, splits, seed, random in planned:
+    for (name, splits, seed, random), (mode, own) in itertools.product(planned, recipes.items()):
+        name = f"{name}-{mode}" if len(recipes) > 1 else name
         run = finetune_run.Run(
             folder=args.workdir / name, model=args.model, random=random, task=task, target=target,
-            outputs=outputs, splits=splits, seen=seen, recipe=how, seed=seed, colour=args.colour,
+            outputs=outputs, splits=splits, seen=seen, recipe=own, seed=seed, colour=args.colour,
             device=device, cache=args.workdir / "cache", simulated=labelled.simulated,
             leave_out=args.leave_out,
         )  # fmt: skip
@@ -142,6 +153,8 @@ def check(args: argparse.Namespace, target: str, column: str) -> None:
         config_file.pick(dict.fromkeys(datasets.NAMES, ()), args.dataset, "data set")
     if not all(0 < share <= 1 for share in args.shares):
         raise InputError("--shares: of the training patients, each above 0 and at most 1")
+    if args.studies and (min(args.studies) < 1 or args.shares != [1.0]):
+        raise InputError("--studies: how many to train on, each 1 or more, in place of --shares")
     if args.folds == 1 or args.folds < 0 or args.seeds < 1 or args.workers < 1:
         raise InputError("--folds 2 or more (0: one split), --seeds and --workers 1 or more")
     if args.workdir.exists() and not args.workdir.is_dir():
@@ -176,15 +189,16 @@ def plan(
         else:
             sets = [labelled_splits.split_clips(clips, seed=seed, target=classes)]
         for fold, splits in enumerate(sets):
-            for share in args.shares:
-                train = labelled_splits.fraction(splits["train"], share, seed, target=classes)
-                own = {**splits, "train": train}
+            for amount in args.studies or args.shares:
+                part = labelled_splits.few if args.studies else labelled_splits.fraction
+                own = {**splits, "train": part(splits["train"], amount, seed, target=classes)}
                 for split in ("train", "test"):
                     if not own[split]:
                         raise InputError(f"no clip is left to {split}: label more patients")
                 for random in (False, True)[: 1 + args.compare_random]:
                     told = ["random" if random else "pretrained"]
-                    told += [f"share={share:g}"] if len(args.shares) > 1 else []
+                    told += [f"share={amount:g}"] if len(args.shares) > 1 else []
+                    told += [f"studies={amount}"] if args.studies else []
                     told += [f"fold={fold}"] if args.folds else []
                     told += [f"seed={seed}"] if args.seeds > 1 else []
                     yield "-".join(told), own, seed, random

@@ -25,12 +25,13 @@ from echofm_jax.pytorch.clip_training import Part, answers, part, train_clips
 from echofm_jax.pytorch.fitting import draw, within_memory
 from echofm_jax.pytorch.head_echofm import EchoFMHead, HeadConfig
 from echofm_jax.pytorch.maps import recording_maps
+from echofm_jax.pytorch.peak_memory import peak_memory
 from echofm_jax.pytorch.recipe import Recipe
 from echofm_jax.pytorch.scores import measure, scores, strict
 from echofm_jax.pytorch.trained_echofm import load_encoder
 from echofm_jax.torch_checkpoint import sha256
 
-CODE = ("modeling_echofm.py", "trained_echofm.py", "head_echofm.py")
+CODE = ("modeling_echofm.py", "trained_echofm.py", "temporal_decoder.py", "head_echofm.py")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,23 +105,27 @@ def run_clips(run: Run) -> dict:
         task=run.task, target=run.target, outputs=run.outputs, kind=recipe.head,
         hidden=recipe.hidden, dropout=recipe.dropout, study=recipe.study, colour=run.colour,
         adapter=recipe.adapter if recipe.mode == "adapter" else 0,
+        prompts=recipe.prompts if recipe.mode == "prompt" else 0,
     )  # fmt: skip
     torch.manual_seed(draw(run.seed))
     with within_memory(torch.device(run.device)):
         model = EchoFMHead(encoder(run), config).to(run.device).eval()
+    weights = run.weights
+    if config.prompts:  # the encoder sees them before they learn anything
+        weights += f", {config.prompts} prompts by seed {run.seed}"
     maps = recording_maps(
-        model, run.seen, batch=recipe.batch, colour=run.colour, folder=run.cache,
-        weights=run.weights,
-    )  # fmt: skip
+        model, run.seen, batch=recipe.batch, colour=run.colour, folder=run.cache, weights=weights
+    )
     row = {clip.name: i for i, clip in enumerate(run.seen)}
     parts = {
         split: part(clips, targets(run, clips), maps[[row[c.name] for c in clips]], recipe.study)
         for split, clips in run.splits.items()
     }
-    history = train_clips(
-        model, parts["train"], parts["val"], recipe,
-        seed=run.seed, colour=run.colour, state_file=run.folder / "state.pt", key=run.key,
-    )  # fmt: skip
+    with peak_memory(torch.device(run.device)) as peak:
+        history = train_clips(
+            model, parts["train"], parts["val"], recipe,
+            seed=run.seed, colour=run.colour, state_file=run.folder / "state.pt", key=run.key,
+        )  # fmt: skip
     test = parts["test"]
     seen = test.maps if recipe.mode == "frozen" else recording_maps(
         model, test.clips, batch=recipe.batch, colour=run.colour
@@ -140,6 +145,7 @@ def run_clips(run: Run) -> dict:
         "patients": {s: len({c.patient for c in p.clips}) for s, p in parts.items()},
         "epochs": history,
         "trained_parameters": trained(model, recipe),
+        "peak_memory": dataclasses.asdict(peak),
         "scores": {name: score._asdict() for name, score in figures.items()},
         "chance": chance,
     })  # fmt: skip
@@ -173,6 +179,8 @@ def trained(model: EchoFMHead, recipe: Recipe) -> int:
     used = [n for n in names if not n.startswith(parameters.UNUSED)]
     if recipe.mode == "adapter":
         used = [n for n in used if ".mlp.down." in n or ".mlp.up." in n]
+    elif recipe.mode == "prompt":
+        used = [n for n in used if n.endswith(".prompts")]
     elif recipe.mode == "lora":
         width = model.encoder.config.width
         return head + 4 * recipe.rank * width * model.encoder.config.depth  # q, v; two factors

@@ -8,9 +8,11 @@ Needs torch and safetensors; `predict` also needs echofm_jax, which reads and cl
 
 A clip head reads a map: the encoder's tokens, averaged over a grid of at most GRID x GRID places,
 their mean and the root of their spread over the time steps of a window, averaged over a recording's
-windows. So it knows where in the sector something is and how much it moves, and forgets when.
+windows. So it knows where in the sector something is and how much it moves, and forgets when. Of
+kind temporal it reads a recording's steps in their order instead, and forgets where.
 
-Shapes: B windows, R recordings, E examinations, t time steps, P places, D width, C outputs.
+Shapes: B windows, R recordings, E examinations, t time steps, P places, D width, C outputs; of a
+temporal head P is the steps of a recording.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -23,11 +25,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .trained_echofm import add_adapters, load_model
+from .temporal_decoder import TemporalDecoder, end_to_end, most_steps, present
+from .trained_echofm import add_adapters, add_prompts, load_model
 
 GRID = 7  # places along each side of a map, at most
 TASKS = ("classes", "grades", "number")
-KINDS = ("linear", "mlp", "attentive")
+KINDS = ("linear", "mlp", "attentive", "temporal")
 TOGETHER = 8  # windows in the encoder at once, when files are answered for
 SMALL = 1e-8  # added to a variance: the gradient of its root is finite
 
@@ -40,10 +43,11 @@ class HeadConfig:
     target: str  # the labels' column that it learned
     outputs: tuple[str, ...]  # the names; of a number its unit
     kind: str = "linear"  # of KINDS
-    hidden: int = 256  # width of mlp and attentive
+    hidden: int = 256  # width of mlp, attentive and temporal
     dropout: float = 0.0  # of what is read, while it is trained
     study: bool = False  # one answer for all recordings of an examination
     adapter: int = 0  # width of the adapters in the encoder's blocks; 0: it has none
+    prompts: int = 0  # learned tokens in each of the encoder's blocks
     colour: bool = False  # whether it was shown colour
 
     @property
@@ -53,14 +57,22 @@ class HeadConfig:
 
 
 class ClipHead(nn.Module):
-    """Maps of recordings to what the task asks for, before it is made an answer."""
+    """Maps of recordings to what the task asks for, before it is made an answer.
 
-    def __init__(self, config: HeadConfig, places: int, width: int):
+    Args:
+      config: of the head.
+      places: P; of a temporal head not used.
+      width: of what is read of a place or step, 2D.
+      every: seconds from step to step, for a temporal head.
+    """
+
+    def __init__(self, config: HeadConfig, places: int, width: int, every: float = 0.0):
         super().__init__()
         if config.task not in TASKS or config.kind not in KINDS:
             raise ValueError(f"head: task {config.task!r} of kind {config.kind!r} is not known")
-        self.config = config
+        self.config, self.temporal = config, config.kind == "temporal"
         c = config.values
+        places = 1 if self.temporal else places  # steps are all alike
         # From the training set, where what is read has mean 0 and spread 1, and so has a number.
         self.register_buffer("mean", torch.zeros(places, width))
         self.register_buffer("scale", torch.ones(places, width))
@@ -72,6 +84,9 @@ class ClipHead(nn.Module):
             self.out = nn.Linear(flat, c)
         elif config.kind == "mlp":
             self.hidden = nn.Linear(flat, config.hidden)
+            self.out = nn.Linear(config.hidden, c)
+        elif self.temporal:
+            self.decoder = TemporalDecoder(width, config.hidden, every, config.dropout)
             self.out = nn.Linear(config.hidden, c)
         else:
             self.embed = nn.Linear(width, config.hidden)
@@ -91,20 +106,27 @@ class ClipHead(nn.Module):
     def forward(self, maps: Tensor, studies: Tensor | None = None) -> Tensor:
         """Maps [R, P, 2D] to [R, C], or [E, C] with the examinations' numbers `studies` [R]."""
         x = (maps - self.mean) / self.scale  # [R, P, 2D]
-        y = self.read(self.drop(x))  # [R, C]
+        there = None
+        if self.temporal:
+            there = present(maps)  # [R, P], all but the steps that a short recording lacks
+            x = x.where(there[..., None], 0.0)
+        y = self.read(self.drop(x), there)  # [R, C]
         if studies is not None:
             # Attention over the recordings of an examination (Ilse et al. 2018, arXiv 1802.04712).
-            weight = self.weigh(torch.tanh(self.look(x.mean(1))))[:, 0]  # [R]
+            whole = x.mean(1) if there is None else x.sum(1) / there.sum(1, keepdim=True)  # [R, 2D]
+            weight = self.weigh(torch.tanh(self.look(whole)))[:, 0]  # [R]
             own = F.one_hot(studies).T.bool()  # [E, R]
             y = torch.where(own, weight, -torch.inf).softmax(1) @ y  # [E, C]
         return y
 
-    def read(self, x: Tensor) -> Tensor:
-        """Standardised maps [R, P, 2D] to [R, C]."""
+    def read(self, x: Tensor, there: Tensor | None = None) -> Tensor:
+        """Standardised maps [R, P, 2D] to [R, C]; `there` [R, P]: the steps that exist."""
         if self.config.kind == "linear":
             return self.out(x.flatten(1))
         if self.config.kind == "mlp":
             return self.out(self.drop(F.gelu(self.hidden(x.flatten(1)))))
+        if self.temporal:
+            return self.out(self.decoder(x, there))
         x = self.embed(x) + self.place  # [R, P, hidden]
         query = self.query.expand(len(x), -1, -1)  # [R, 1, hidden]
         seen, _ = self.attend(query, x, x, need_weights=False)  # [R, 1, hidden]
@@ -136,7 +158,13 @@ class EchoFMHead(nn.Module):
         self.encoder, self.config = encoder, config
         c = encoder.config
         add_adapters(encoder, config.adapter)
-        self.head = ClipHead(config, min(c.size // c.patch, GRID) ** 2, 2 * c.width)
+        add_prompts(encoder, config.prompts)
+        places = min(c.size // c.patch, GRID) ** 2
+        # An encoder of consecutive frames counts these, not seconds: as at 30 frames a second.
+        every = c.window_seconds / c.steps or c.tubelet / 30
+        self.head = ClipHead(config, places, 2 * c.width, every)
+        places = most_steps(c.steps) if self.head.temporal else places
+        self.map_shape = places, 2 * c.width  # of what the head reads of a recording
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "EchoFMHead":
@@ -161,11 +189,23 @@ class EchoFMHead(nn.Module):
 
     def maps(self, clips: Tensor, recordings: Tensor | None = None) -> Tensor:
         """What the head reads of recordings, [R, P, 2D]; `recordings` as in `forward`."""
-        return over_windows(self.window_maps(clips), recordings)
+        return self.joined(self.window_maps(clips), recordings)
+
+    def joined(self, maps: Tensor, recordings: Tensor | None) -> Tensor:
+        """`window_maps` to what the head reads of recordings, [R, P, 2D]."""
+        return (end_to_end if self.head.temporal else over_windows)(maps, recordings)
 
     def window_maps(self, clips: Tensor) -> Tensor:
-        """Mean and spread over the time steps of each window, [B, P, 2D]."""
+        """What is read of each window, [B, P, 2D].
+
+        Mean and spread over the time steps in every place; of a temporal head, of every step its
+        embedding and the mean of its tokens, [B, t, 2D].
+        """
         c = self.encoder.config
+        if self.head.temporal:
+            found = self.encoder.encode(clips)
+            means = found.tokens.unflatten(1, (c.steps, -1)).mean(2)  # [B, t, D]
+            return torch.cat([found.frames, means], -1).float()  # [B, t, 2D]
         x = self.encoder.encode_tokens(clips).float()  # [B, t*L, D]
         side = c.size // c.patch
         x = x.unflatten(1, (c.steps, side, side))  # [B, t, g, g, D]
@@ -205,7 +245,7 @@ class EchoFMHead(nn.Module):
             windows = torch.from_numpy(recording.frames[recording.index])  # [w, T, S, S(, 3)]
             clips = map(self.encoder.preprocess, windows.split(TOGETHER))  # [<=8, 3, T, S, S]
             own = torch.cat([self.window_maps(some) for some in clips])  # [w, P, 2D]
-            maps.append(over_windows(own, torch.zeros(len(own), dtype=torch.long)))  # [1, P, 2D]
+            maps.append(self.joined(own, torch.zeros(len(own), dtype=torch.long)))  # [1, P, 2D]
             found.append({})
         if maps:
             every = torch.cat(maps)  # [R, P, 2D]

@@ -123,8 +123,11 @@ def write_trained(
     c = model.encoder.config
     architecture = dataclasses.asdict(c)
     window = architecture.pop("window_seconds")
+    head = dataclasses.asdict(model.config)
+    if not head.get("prompts", 1):
+        del head["prompts"]  # readers from before there were any know no such field
     described = kind | {
-        "head": dataclasses.asdict(model.config),
+        "head": head,
         "architecture": architecture,
         "preprocessing": {"frames": c.frames, "size": c.size, "window_seconds": window},
         "encoder": "random weights" if run.random else origin(run.model),

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from echofm_jax.pytorch.head_echofm import ClipHead
+from echofm_jax.pytorch.temporal_decoder import present
 
 STRENGTHS = np.logspace(-6, 2, 17)  # of the penalty, by the mean squared length of a row
 COMPONENTS = 1024
@@ -29,6 +30,8 @@ class Fitted(NamedTuple):
 
 def standardise(head: ClipHead, maps: torch.Tensor) -> None:
     """Set what the head takes from maps [R, P, 2D] before it reads them."""
+    if head.temporal:
+        maps = maps[present(maps)][:, None]  # [steps, 1, 2D]
     spread = maps.std(0, unbiased=False)
     typical = spread.square().mean().sqrt()
     head.mean.copy_(maps.mean(0))

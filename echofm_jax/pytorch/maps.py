@@ -16,7 +16,7 @@ from echofm_jax.atomic import write_text
 from echofm_jax.errors import InputError
 from echofm_jax.pytorch.clip_batches import all_windows, cut_of, read_ahead, times
 from echofm_jax.pytorch.fitting import within_memory
-from echofm_jax.pytorch.head_echofm import EchoFMHead, over_windows
+from echofm_jax.pytorch.head_echofm import EchoFMHead
 
 KEEP = 64  # clips after which what is done is kept
 
@@ -44,8 +44,9 @@ def recording_maps(
       InputError: clips whose frame rate must be known and is not, all by name.
     """
     cut = cut_of(model.encoder, colour)
-    shape = (len(clips), *model.head.mean.shape)
+    shape = (len(clips), *model.map_shape)
     told = (__version__, weights, model.encoder.config, colour, [repr(clip.read) for clip in clips])
+    told += ("temporal",) * model.head.temporal
     key = hashlib.sha256(repr(told).encode(errors="surrogateescape")).hexdigest()[:16]
     maps, done = opened(folder, key, shape)
     unknown = []
@@ -84,7 +85,7 @@ def of_windows(model: EchoFMHead, windows: np.ndarray, batch: int) -> np.ndarray
             clips = model.encoder.preprocess(torch.from_numpy(part))  # [b, 3, T, S, S]
             found.append(model.window_maps(clips).float().cpu())  # [b, P, 2D]
     whole = torch.zeros(len(windows), dtype=torch.long)
-    return over_windows(torch.cat(found), whole)[0].numpy()  # [P, 2D]
+    return model.joined(torch.cat(found), whole)[0].numpy()  # [P, 2D]
 
 
 def opened(folder: Path | None, key: str, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:

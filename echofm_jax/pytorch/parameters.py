@@ -1,11 +1,12 @@
-"""Which parameters learn, and how fast: all with layer decay, low ranks, adapters, or none."""
+"""Which parameters learn, and how fast: all with layer decay, LoRA, adapters, prompts, or none."""
 
 from torch import nn
 
 from echofm_jax.pytorch.head_echofm import EchoFMHead
 from echofm_jax.pytorch.recipe import Recipe
 
-UNUSED = ("decoder", "mask_token", "prj_norm")  # of the encoder, by a head: projector and decoder
+# Decoder and projector: no head reads them but a temporal one, for which the latter stays as it is.
+UNUSED = ("decoder", "mask_token", "prj_norm")
 
 
 def choose(model: EchoFMHead, recipe: Recipe) -> list[dict]:
@@ -25,6 +26,9 @@ def choose(model: EchoFMHead, recipe: Recipe) -> list[dict]:
         for block in encoder.blocks:
             block.mlp.down.requires_grad_(True)
             block.mlp.up.requires_grad_(True)
+    elif recipe.mode == "prompt":
+        for block in encoder.blocks:
+            block.prompts.requires_grad_(True)
     for name, parameter in encoder.named_parameters():
         if name.startswith(UNUSED):
             parameter.requires_grad_(False)

@@ -9,11 +9,11 @@ from ml_collections import ConfigDict
 
 from echofm_jax.errors import InputError
 
-MODES = ("frozen", "lora", "adapter", "full")
+MODES = ("frozen", "lora", "adapter", "prompt", "full")
 PRECISIONS = ("float32", "bfloat16", "float16")
 CHOICES = {
     "mode": MODES,
-    "head": ("linear", "mlp", "attentive"),
+    "head": ("linear", "mlp", "attentive", "temporal"),
     "precision": PRECISIONS,
     "class_weights": ("balanced", "none"),
 }
@@ -23,13 +23,14 @@ CHOICES = {
 class Recipe:
     """Fields of a config of configs/finetune/, each to be overridden with --config.FIELD=VALUE."""
 
-    mode: str = "frozen"  # what of the encoder learns: nothing, low ranks, adapters, everything
+    mode: str = "frozen"  # what of the encoder learns: nothing, low ranks, adapters, prompts, all
     head: str = "linear"
     study: bool = False  # one answer for an examination's clips, by attention over them
-    hidden: int = 256  # width of mlp and attentive heads
+    hidden: int = 256  # width of mlp, attentive and temporal heads
     dropout: float = 0.1
     rank: int = 8  # of LoRA's updates to q and v
     adapter: int = 64  # width of adapters
+    prompts: int = 10  # learned tokens in each block
     frames: int = 0  # of a window; 0: the model's
     size: int = 0  # pixels of a side; 0: the model's
     epochs: int = 30
@@ -73,7 +74,8 @@ def checked(config: ConfigDict) -> Recipe:
         for name, allowed in CHOICES.items()
         if getattr(recipe, name) not in allowed
     ]
-    least = {"epochs": 1, "batch": 1, "hidden": 4, "rank": 1, "adapter": 1, "clips_per_study": 1,
+    least = {"epochs": 1, "batch": 1, "hidden": 4, "rank": 1, "adapter": 1, "prompts": 1,
+             "clips_per_study": 1,
              "patience": 0, "frames": 0, "size": 0, "warmup": 0, "weight_decay": 0,
              "dropout": 0, "label_smoothing": 0}  # fmt: skip
     problems += [
@@ -87,7 +89,7 @@ def checked(config: ConfigDict) -> Recipe:
     for name in ("warmup", "dropout", "label_smoothing"):
         if not getattr(recipe, name) < 1:
             problems.append(f"{name}={getattr(recipe, name)} must be below 1")
-    if recipe.head == "attentive" and recipe.hidden % 4:
+    if recipe.head in ("attentive", "temporal") and recipe.hidden % 4:
         problems.append(f"hidden={recipe.hidden} must be a multiple of 4, its attention heads")
     if problems:
         raise InputError(f"recipe: {'; '.join(problems)}")

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .trained_echofm import add_adapters, load_model
+from .trained_echofm import add_adapters, add_prompts, load_model
 
 
 def spread(depth: int, levels: int = 4) -> tuple[int, ...]:
@@ -113,6 +113,7 @@ class SegmentationConfig:
     structures: tuple[str, ...]  # names of the K classes, background first
     channels: int = 16  # of the decoder at full size
     adapter: int = 0  # width of the adapters in the encoder's blocks; 0: it has none
+    prompts: int = 0  # learned tokens in each of the encoder's blocks
     colour: bool = False  # whether it was shown colour
 
 
@@ -124,6 +125,7 @@ class EchoFMSegmenter(nn.Module):
         c = encoder.config
         self.encoder, self.config = encoder, config
         add_adapters(encoder, config.adapter)
+        add_prompts(encoder, config.prompts)
         self.blocks = spread(c.depth)
         self.decoder = SegmentationDecoder(
             width=c.width, patch=c.patch, classes=len(config.structures),

@@ -19,6 +19,7 @@ from echofm_jax.errors import InputError
 from echofm_jax.pytorch import head_folder, parameters, segmentation, segmentation_figures
 from echofm_jax.pytorch.finetune_run import Run, encoder
 from echofm_jax.pytorch.fitting import Job, autocast, draw, fit
+from echofm_jax.pytorch.peak_memory import peak_memory
 from echofm_jax.pytorch.recipe import Recipe
 from echofm_jax.pytorch.scores import strict
 from echofm_jax.pytorch.segmentation_head import EchoFMSegmenter, SegmentationConfig
@@ -55,11 +56,13 @@ def run_segmentation(run: Run) -> dict:
     config = SegmentationConfig(
         structures=structures, colour=run.colour,
         adapter=recipe.adapter if recipe.mode == "adapter" else 0,
+        prompts=recipe.prompts if recipe.mode == "prompt" else 0,
     )  # fmt: skip
     model = EchoFMSegmenter(eyes, config).to(run.device).eval()
     groups = rates(model, recipe)
     learning = sum(p.numel() for group in groups for p in group["params"])
-    history = train(run, model, groups, parts["train"], parts["val"])
+    with peak_memory(torch.device(run.device)) as peak:
+        history = train(run, model, groups, parts["train"], parts["val"])
     test = parts["test"]
     measured = evaluate(run, model, answer(model, recipe), test, test.each())
     usual = segmentation.renumber(counts.argmax(0), run.outputs, structures)  # [S, S]
@@ -81,6 +84,7 @@ def run_segmentation(run: Run) -> dict:
         "frames": {split: len(part.each()) for split, part in parts.items()},
         "epochs": history,
         "trained_parameters": learning,
+        "peak_memory": dataclasses.asdict(peak),
         "scores": {name: score._asdict() for name, score in figures.items()},
         "chance": {name: score.value for name, score in chance.items()},
         "missed": dict(zip(structures[1:], missed, strict=True)),  # frames, of those that hold it

@@ -1,4 +1,4 @@
-"""What the folders of all trained heads have in common: how they are read, adapters in the encoder.
+"""What all folders of trained heads share: how they are read, adapters and prompts in the encoder.
 
 Copied into them, beside the encoder's code; needs torch and safetensors.
 
@@ -107,3 +107,25 @@ def add_adapters(encoder: nn.Module, adapter: int) -> None:
     if adapter:
         for block in encoder.blocks:
             block.mlp = Adapter(block.mlp, encoder.config.width, adapter)
+
+
+class Prompted(nn.Module):
+    """A block that sees learned tokens beside its own (VPT-Deep, arXiv 2203.12119)."""
+
+    def __init__(self, block: nn.Module, width: int, prompts: int):
+        super().__init__()
+        self.block = block
+        self.prompts = nn.Parameter(0.02 * torch.randn(1, prompts, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, D] to [B, N, D]."""
+        x = torch.cat([x, self.prompts.to(x.dtype).expand(len(x), -1, -1)], 1)  # [B, N+prompts, D]
+        return self.block(x)[:, : -self.prompts.shape[1]]
+
+
+def add_prompts(encoder: nn.Module, prompts: int) -> None:
+    """So many to every block; 0: none."""
+    if prompts:
+        width = encoder.config.width
+        blocks = (Prompted(block, width, prompts) for block in encoder.blocks)
+        encoder.blocks = nn.ModuleList(blocks)
