@@ -8,16 +8,16 @@ from conftest import REPO
 from echofm_jax import config_file
 from echofm_jax.errors import InputError
 from echofm_jax.pytorch import finetune
-from echofm_jax.pytorch.recipe import Recipe, checked
+from echofm_jax.pytorch.recipe import MODES, Recipe, checked
 
 FILES = sorted((REPO / "configs" / "finetune").glob("*.py"))
 VARIANTS = {
     "aortic_stenosis": ("frozen", "lora"),
-    "ejection_fraction": ("full", "frozen", "lora"),
+    "ejection_fraction": ("full", "frozen", "temporal", "lora", "prompt"),
     "hypertrophy": ("full", "frozen", "adapter", "long"),
     "interactive_segmentation": ("frozen", "full", "adapter", "long"),
-    "segmentation": ("full", "frozen", "adapter", "long"),
-    "view": ("attentive", "frozen", "full"),
+    "segmentation": ("full", "frozen", "adapter", "image", "long"),
+    "view": ("attentive", "frozen", "prompt", "full"),
 }  # the first is the default
 
 
@@ -35,7 +35,7 @@ def test_variants_differ_and_the_first_is_the_default(name):
     assert len(set(recipes)) == len(recipes)
     assert recipe(f"{name}.py") == recipes[0]
     for variant, one in zip(VARIANTS[name], recipes, strict=True):
-        if variant in ("full", "frozen", "lora", "adapter"):
+        if variant in MODES:
             assert one.mode == variant
     assert all(one.study for one in recipes) == (name == "aortic_stenosis")
 

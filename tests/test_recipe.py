@@ -17,8 +17,8 @@ def test_what_is_overridden_keeps_its_type():
 
 
 WRONG = {
-    "mode": ("deep", "mode='deep' is none of frozen, lora, adapter, full"),
-    "head": ("big", "head='big' is none of linear, mlp, attentive"),
+    "mode": ("deep", "mode='deep' is none of frozen, lora, adapter, prompt, full"),
+    "head": ("big", "head='big' is none of linear, mlp, attentive, temporal"),
     "precision": ("int8", "precision='int8' is none of float32, bfloat16, float16"),
     "class_weights": ("rare", "class_weights='rare' is none of balanced, none"),
     "epochs": (0, "epochs=0 must be at least 1"),
@@ -26,6 +26,7 @@ WRONG = {
     "hidden": (2, "hidden=2 must be at least 4"),
     "rank": (0, "rank=0 must be at least 1"),
     "adapter": (0, "adapter=0 must be at least 1"),
+    "prompts": (0, "prompts=0 must be at least 1"),
     "clips_per_study": (0, "clips_per_study=0 must be at least 1"),
     "patience": (-1, "patience=-1 must be at least 0"),
     "frames": (-4, "frames=-4 must be at least 0"),
@@ -55,6 +56,8 @@ def test_all_that_is_wrong_is_told_at_once():
     message = str(raised.value)
     assert "mode=" in message and "lr=-1.0" in message and "\n" not in message
     assert "hidden=6 must be a multiple of 4" in message
+    with pytest.raises(InputError, match="hidden=6 must be a multiple of 4"):
+        checked(default_recipe(head="temporal", hidden=6))
 
 
 def test_a_config_of_something_else():

@@ -15,6 +15,8 @@ Variants:
 - `full` (default): decoder and encoder; the encoder ten times more slowly.
 - `adapter`: a narrow layer beside each feed-forward one learns, and the decoder.
 - `long`: `full` over 50 epochs.
+- `image`: `full` for EchoApex, which sees each frame alone: the labelled frame, without those around
+  it, which would be encoded for nothing.
 
 Where the numbers come from:
 - `long`, 50 epochs, batch 20: EchoNet-Dynamic's segmentation, github.com/echonet/dynamic
@@ -22,6 +24,7 @@ Where the numbers come from:
 - weight decay 0.05, layer decay 0.75: MAE's ViT-L, github.com/facebookresearch/mae FINETUNE.md.
 - adapters 64 wide, parallel, scaled from nothing: AdaptFormer, arXiv 2205.13535; 64 is what
   public code that builds on it has as default (`--ffn_num`).
+- image: one frame, otherwise `full`: our choice.
 - rate 2e-3 for the decoder, a tenth of it for the encoder, 10 epochs, batch 8, no early stop: our
   choice, the task's own defaults (echofm_jax/pytorch/recipe.py). EchoFM's paper (arXiv
   2410.23413) segments left ventricle and atrium, too; we could not read its settings.
@@ -40,10 +43,11 @@ VARIANTS = {
     "frozen": DECODER,
     "full": FULL,
     "adapter": DECODER | {"mode": "adapter", "adapter": 64},
+    "image": FULL | {"frames": 1},
     "long": FULL | {"epochs": 50, "batch": 20},
 }
 
 
 def get_config(variant: str = "full") -> ConfigDict:
-    """`frozen`, `full` (default), `adapter` or `long`."""
+    """`frozen`, `full` (default), `adapter`, `image` or `long`."""
     return default_recipe(**pick(VARIANTS, variant, "variant"))
