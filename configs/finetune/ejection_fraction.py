@@ -29,9 +29,10 @@ Where the numbers come from:
 - the linear head is fitted first, so that the encoder is not spoilt by a head that knows nothing:
   arXiv 2202.10054.
 - lora: queries and values as in arXiv 2106.09685; rank 8, rate 5e-4: our choice.
-- prompt: tokens in every block as in arXiv 2203.12119 (VPT-Deep); 10 of them, rate 5e-3: our choice.
-- temporal: two layers, 256 wide, 50 epochs, rate 5e-4: our choice. EchoApex (arXiv 2410.11092) has a
-  spatio-temporal decoder for this task; nothing public tells its settings, and this is not it.
+- prompt: tokens in every block as in arXiv 2203.12119 (VPT-Deep); 10 of them, rate 5e-3: our
+  choice.
+- temporal: two layers, 256 wide, 50 epochs, rate 5e-4: our choice. EchoApex (arXiv 2410.11092) has
+  a spatio-temporal decoder for this task; nothing public tells its settings, and this is not it.
 - the window is the model's. EchoNet-Dynamic's is 32 frames, every other one of about 50 a second:
   1.3 s. A model of `data.window_seconds=1.0` sees about as much.
 Nobody has run this file on real data yet. Each variant was run for an epoch on simulated clips, to
