@@ -124,10 +124,12 @@ def test_a_smaller_share_is_part_of_a_larger_one():
 
 
 def test_so_many_examinations():
-    known = clips(30, classes=("common", "common", "rare"))
+    known = clips(30, classes=("common",) * 9 + ("rare",))
     five = few(known, 5, 0, target="kind")
     assert len(five) == 10 and len(patients(five)) == 5
-    assert classes(five)["rare"] in (4, 6)  # balanced, though it is a third of them
+    assert classes(five)["rare"] in (4, 6)  # balanced, though it is a tenth of them
+    assert len(patients(few(known, 4, 0, target="kind"))) == 4
+    assert classes(few(known, 20, 0, target="kind"))["rare"] == 6  # all there are
     assert patients(few(known, 1, 0, target="kind")) < patients(five)
     assert patients(five) < patients(few(known, 10, 0, target="kind"))
     assert patients(few(known[::-1], 5, 0, target="kind")) == patients(five)
@@ -139,10 +141,10 @@ def test_so_many_examinations():
 
 def test_examinations_of_a_patient_are_several():
     """Of one patient a second is taken only when nobody is left who has none."""
-    known = [dataclasses.replace(clip, study=f"s{i % 2}") for i, clip in enumerate(clips(3))]
-    three = few(known, 3, 0)
-    assert len(three) == 3 == len(patients(three))
-    assert len(few(known, 5, 0)) == 5
+    known = [dataclasses.replace(clip, study=f"s{i % 2}") for i, clip in enumerate(clips(10))]
+    ten = few(known, 10, 0)
+    assert len(ten) == 10 == len(patients(ten))
+    assert len(few(known, 15, 0)) == 15
 
 
 def test_a_view_of_everybodys_is_balanced():

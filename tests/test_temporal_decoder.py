@@ -94,6 +94,7 @@ def test_examinations_are_answered_for_by_what_is_there():
     model = made(study=True)
     torch.nn.init.normal_(model.head.look.weight)
     torch.nn.init.normal_(model.head.weigh.weight)
+    model.head.mean += 1  # what is absent must not look like something below it
     maps = end_to_end(torch.randn(3, 2, 32), torch.tensor([0, 1, 2]))
     found = model.head(maps, torch.tensor([0, 0, 1]))
     assert found.shape == (2, 1)
