@@ -84,6 +84,9 @@ def test_each_clip_is_encoded_once(clips, tmp_path, monkeypatch):
         assert other().shape[0] == 6
         assert [b - a for a, b in zip(before, asked(), strict=True)] == [1] * 6
     assert torch.equal(found(made(), counting[::-1], **kept), first.flip(0))
+    config = HeadConfig(task="number", target="size", outputs=("%",), kind="temporal", hidden=4)
+    steps = found(EchoFMHead(discs.tiny(), config).eval(), counting, **kept)
+    assert steps.shape == (6, 64, 32)  # other maps of the same clips by the same weights
 
 
 def test_what_the_encoder_learned_is_seen(clips):
