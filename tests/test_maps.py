@@ -86,7 +86,7 @@ def test_each_clip_is_encoded_once(clips, tmp_path, monkeypatch):
     assert torch.equal(found(made(), counting[::-1], **kept), first.flip(0))
     config = HeadConfig(task="number", target="size", outputs=("%",), kind="temporal", hidden=4)
     steps = found(EchoFMHead(discs.tiny(), config).eval(), counting, **kept)
-    assert steps.shape == (6, 64, 32)  # other maps of the same clips by the same weights
+    assert steps.shape == (6, 64, 80)  # other maps of the same clips by the same weights
 
 
 def test_what_the_encoder_learned_is_seen(clips):

@@ -78,9 +78,14 @@ def test_a_step_is_its_embedding_and_its_tokens_mean():
     clips = torch.rand(3, 3, 4, 32, 32)
     found = model.window_maps(clips)
     features = model.encoder.encode(clips)
-    assert found.shape == (3, 2, 32) and model.map_shape == (STEPS, 32)
+    assert found.shape == (3, 2, 80) and model.map_shape == (STEPS, 80)
     torch.testing.assert_close(found[..., :16], features.frames)
-    torch.testing.assert_close(found[:, 1, 16:], features.tokens[:, 4:].mean(1))
+    torch.testing.assert_close(found[:, 1, 16:], features.tokens[:, 4:].flatten(1))
+    large = EchoFMHead(discs.tiny(size=96), model.config)  # 6 x 6 tokens, in 3 x 3 places
+    wide = torch.rand(1, 3, 4, 96, 96)
+    tokens = large.encoder.encode_tokens(wide)[0, :36].view(6, 6, 16)
+    found = large.window_maps(wide)[0, 0, 16:].view(3, 3, 16)
+    torch.testing.assert_close(found[1, 2], tokens[2:4, 4:].mean((0, 1)))
     whole = model(clips, torch.tensor([0, 1, 1]))
     assert whole.shape == (2, 1)
     torch.testing.assert_close(model(clips[:1]), whole[:1])
@@ -95,7 +100,7 @@ def test_examinations_are_answered_for_by_what_is_there():
     torch.nn.init.normal_(model.head.look.weight)
     torch.nn.init.normal_(model.head.weigh.weight)
     model.head.mean += 1  # what is absent must not look like something below it
-    maps = end_to_end(torch.randn(3, 2, 32), torch.tensor([0, 1, 2]))
+    maps = end_to_end(torch.randn(3, 2, 80), torch.tensor([0, 1, 2]))
     found = model.head(maps, torch.tensor([0, 0, 1]))
     assert found.shape == (2, 1)
     torch.testing.assert_close(model.head(maps[:, :2], torch.tensor([0, 0, 1])), found)
@@ -103,7 +108,7 @@ def test_examinations_are_answered_for_by_what_is_there():
 
 def test_mean_and_spread_leave_absent_steps_out():
     model = made()
-    steps = 5 + 3 * torch.randn(40, 2, 32)
+    steps = 5 + 3 * torch.randn(40, 2, 80)
     standardise(model.head, end_to_end(steps, torch.arange(40)))
     torch.testing.assert_close(model.head.mean[0], steps.flatten(0, 1).mean(0))
     torch.testing.assert_close(model.head.scale.mean(), torch.tensor(3.0), atol=0.2, rtol=0)
@@ -116,7 +121,7 @@ def test_what_only_order_tells_is_learned(tmp_path):
     def some(count: int, first: int):
         rises = np.arange(count) % 2
         ramp = np.linspace(-1, 1, 8)[None, :, None] * np.where(rises, 1, -1)[:, None, None]
-        noise = 0.3 * rng.standard_normal((count, 8, 32))
+        noise = 0.3 * rng.standard_normal((count, 8, 80))
         maps = torch.from_numpy((ramp + noise).astype(np.float32))
         clips = [
             LabelledClip(name=f"{i}", patient=f"p{i}", targets={}, read=None)

@@ -9,10 +9,10 @@ Needs torch and safetensors; `predict` also needs echofm_jax, which reads and cl
 A clip head reads a map: the encoder's tokens, averaged over a grid of at most GRID x GRID places,
 their mean and the root of their spread over the time steps of a window, averaged over a recording's
 windows. So it knows where in the sector something is and how much it moves, and forgets when. Of
-kind temporal it reads a recording's steps in their order instead, and forgets where.
+kind temporal it reads a recording's steps in their order instead, on a coarser grid.
 
-Shapes: B windows, R recordings, E examinations, t time steps, P places, D width, C outputs; of a
-temporal head P is the steps of a recording.
+Shapes: B windows, R recordings, E examinations, t time steps, P places, D width, C outputs. A map
+is [P, 2D] a recording, of a temporal head [S, F]: steps and what is read of each.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -29,6 +29,7 @@ from .temporal_decoder import TemporalDecoder, end_to_end, most_steps, present
 from .trained_echofm import add_adapters, add_prompts, load_model
 
 GRID = 7  # places along each side of a map, at most
+STEP_GRID = 3  # … of a step that a temporal head reads
 TASKS = ("classes", "grades", "number")
 KINDS = ("linear", "mlp", "attentive", "temporal")
 TOGETHER = 8  # windows in the encoder at once, when files are answered for
@@ -61,8 +62,8 @@ class ClipHead(nn.Module):
 
     Args:
       config: of the head.
-      places: P; of a temporal head not used.
-      width: of what is read of a place or step, 2D.
+      places: P, or S.
+      width: of what is read of a place, 2D, or of a step, F.
       every: seconds from step to step, for a temporal head.
     """
 
@@ -159,12 +160,13 @@ class EchoFMHead(nn.Module):
         c = encoder.config
         add_adapters(encoder, config.adapter)
         add_prompts(encoder, config.prompts)
-        places = min(c.size // c.patch, GRID) ** 2
         # An encoder of consecutive frames counts these, not seconds: as at 30 frames a second.
         every = c.window_seconds / c.steps or c.tubelet / 30
-        self.head = ClipHead(config, places, 2 * c.width, every)
-        places = most_steps(c.steps) if self.head.temporal else places
+        side, places = c.size // c.patch, min(c.size // c.patch, GRID) ** 2
         self.map_shape = places, 2 * c.width  # of what the head reads of a recording
+        if config.kind == "temporal":
+            self.map_shape = most_steps(c.steps), (1 + min(side, STEP_GRID) ** 2) * c.width
+        self.head = ClipHead(config, *self.map_shape, every)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "EchoFMHead":
@@ -199,22 +201,25 @@ class EchoFMHead(nn.Module):
         """What is read of each window, [B, P, 2D].
 
         Mean and spread over the time steps in every place; of a temporal head, of every step its
-        embedding and the mean of its tokens, [B, t, 2D].
+        embedding and its tokens, averaged over a coarser grid, [B, t, F].
         """
-        c = self.encoder.config
         if self.head.temporal:
             found = self.encoder.encode(clips)
-            means = found.tokens.unflatten(1, (c.steps, -1)).mean(2)  # [B, t, D]
-            return torch.cat([found.frames, means], -1).float()  # [B, t, 2D]
-        x = self.encoder.encode_tokens(clips).float()  # [B, t*L, D]
-        side = c.size // c.patch
-        x = x.unflatten(1, (c.steps, side, side))  # [B, t, g, g, D]
-        if side > GRID:
-            x = F.adaptive_avg_pool2d(x.flatten(0, 1).movedim(-1, 1), GRID)  # [B*t, D, G, G]
-            x = x.movedim(1, -1).unflatten(0, (-1, c.steps))  # [B, t, G, G, D]
-        x = x.flatten(2, 3)  # [B, t, P, D]
+            x = self.pooled(found.tokens.float(), STEP_GRID).flatten(2)  # [B, t, P*D]
+            return torch.cat([found.frames.float(), x], -1)  # [B, t, F]
+        x = self.pooled(self.encoder.encode_tokens(clips).float(), GRID)  # [B, t, P, D]
         spread = (x.var(1, unbiased=False) + SMALL).sqrt()  # [B, P, D]
         return torch.cat([x.mean(1), spread], -1)  # [B, P, 2D]
+
+    def pooled(self, tokens: Tensor, most: int) -> Tensor:
+        """Tokens [B, t*L, D] averaged over a grid, `most` places a side at most, [B, t, P, D]."""
+        c = self.encoder.config
+        side = c.size // c.patch
+        x = tokens.unflatten(1, (c.steps, side, side))  # [B, t, g, g, D]
+        if side > most:
+            x = F.adaptive_avg_pool2d(x.flatten(0, 1).movedim(-1, 1), most)  # [B*t, D, G, G]
+            x = x.movedim(1, -1).unflatten(0, (-1, c.steps))  # [B, t, G, G, D]
+        return x.flatten(2, 3)  # [B, t, P, D]
 
     @torch.inference_mode()
     def predict(

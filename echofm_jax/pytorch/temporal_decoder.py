@@ -1,8 +1,8 @@
 """A decoder over time: a recording's steps, with their moments in seconds, to one embedding.
 
 Copied into head folders; needs torch only. A step is told by its embedding (EchoFM's phase
-embedding, EchoApex' CLS token) and the mean of its patches' tokens, and a small transformer relates
-the steps: so it may know end-diastole from end-systole, where maps only know how much moves.
+embedding, EchoApex' CLS token) and its patches' tokens on a coarse grid, and a small transformer
+relates the steps: so it may know end-diastole from end-systole, where maps know how much moves.
 
 Shapes: R recordings, S steps, F features of a step, E width.
 
