@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from .segmentation_head import SegmentationDecoder, spread
-from .trained_echofm import add_adapters, load_model
+from .trained_echofm import add_adapters, add_prompts, load_model
 
 LENGTHS = ("ivs", "lvid", "lvpw")  # from each landmark to the next
 # Normal walls are at most 9 mm in women and 10 mm in men (Lang et al. 2015): this is more than
@@ -47,6 +47,7 @@ class HypertrophyConfig:
     landmarks: tuple[str, ...]  # K names, along the line
     channels: int = 16  # of the decoder at full size
     adapter: int = 0  # width of the adapters in the encoder's blocks; 0: it has none
+    prompts: int = 0  # learned tokens in each of the encoder's blocks
     colour: bool = False  # whether it was shown colour
 
 
@@ -58,6 +59,7 @@ class EchoFMHypertrophy(nn.Module):
         c = encoder.config
         self.encoder, self.config = encoder, config
         add_adapters(encoder, config.adapter)
+        add_prompts(encoder, config.prompts)
         self.blocks = spread(c.depth)
         self.decoder = SegmentationDecoder(
             width=c.width, patch=c.patch, classes=len(config.landmarks),

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from .interactive_session import Session
 from .prompt_encoder import MAPS, PromptEncoder, Prompts, draw_maps, grid_places, waves
 from .segmentation_head import SegmentationDecoder, spread
-from .trained_echofm import add_adapters, load_model
+from .trained_echofm import add_adapters, add_prompts, load_model
 
 
 class Seen(NamedTuple):
@@ -139,6 +139,7 @@ class InteractiveConfig:
     structures: tuple[str, ...]  # that it was trained to outline; it may be shown others
     channels: int = 8  # of the decoder at full size
     adapter: int = 0  # width of the adapters in the encoder's blocks; 0: it has none
+    prompts: int = 0  # learned tokens in each of the encoder's blocks
     colour: bool = False  # whether it was shown colour
 
 
@@ -150,6 +151,7 @@ class EchoFMInteractive(nn.Module):
         c = encoder.config
         self.encoder, self.config = encoder, config
         add_adapters(encoder, config.adapter)
+        add_prompts(encoder, config.prompts)
         self.blocks = spread(c.depth)
         self.decoder = InteractiveDecoder(
             width=c.width, patch=c.patch, levels=len(self.blocks), channels=config.channels

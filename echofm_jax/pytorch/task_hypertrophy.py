@@ -42,6 +42,7 @@ from echofm_jax.pytorch.hypertrophy_samples import (
     held_out_samples,
     training_samples,
 )
+from echofm_jax.pytorch.peak_memory import peak_memory
 from echofm_jax.pytorch.scores import strict
 from echofm_jax.pytorch.segmentation_figures import extremes
 from echofm_jax.pytorch.task_segmentation import rates
@@ -66,11 +67,13 @@ def run_hypertrophy(run: Run) -> dict:
     config = HypertrophyConfig(
         landmarks=run.outputs, colour=run.colour,
         adapter=recipe.adapter if recipe.mode == "adapter" else 0,
+        prompts=recipe.prompts if recipe.mode == "prompt" else 0,
     )  # fmt: skip
     model = EchoFMHypertrophy(eyes, config).to(run.device).eval()
     groups = rates(model, recipe)
     learning = sum(p.numel() for group in groups for p in group["params"])
-    history = train(run, model, groups, parts["train"], parts["val"])
+    with peak_memory(torch.device(run.device)) as peak:
+        history = train(run, model, groups, parts["train"], parts["val"])
     test = parts["test"]
     truth = truth_of(test, test.each())
     unknown = {split: int(np.isnan(p.spacing).any(1).sum()) for split, p in parts.items()}
@@ -98,6 +101,7 @@ def run_hypertrophy(run: Run) -> dict:
         "thick_mm": THICK,
         "epochs": history,
         "trained_parameters": learning,
+        "peak_memory": dataclasses.asdict(peak),
         "scores": {name: score._asdict() for name, score in figures.items()},
         "chance": {name: score.value for name, score in chance.items()},
     })  # fmt: skip

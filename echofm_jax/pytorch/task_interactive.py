@@ -22,6 +22,7 @@ from echofm_jax.pytorch.finetune_run import Run, encoder
 from echofm_jax.pytorch.fitting import Job, autocast, draw, fit
 from echofm_jax.pytorch.interactive_head import EchoFMInteractive, InteractiveConfig, Seen
 from echofm_jax.pytorch.interactive_metrics import CLICKS, TOLD, Measured
+from echofm_jax.pytorch.peak_memory import peak_memory
 from echofm_jax.pytorch.scores import strict
 from echofm_jax.pytorch.segmentation import labelled_structures
 from echofm_jax.pytorch.segmentation_figures import extremes
@@ -57,11 +58,13 @@ def run_interactive(run: Run) -> dict:
     config = InteractiveConfig(
         structures=structures, colour=run.colour,
         adapter=recipe.adapter if recipe.mode == "adapter" else 0,
+        prompts=recipe.prompts if recipe.mode == "prompt" else 0,
     )  # fmt: skip
     model = EchoFMInteractive(eyes, config).to(run.device).eval()
     groups = rates(model, recipe)
     learning = sum(p.numel() for group in groups for p in group["params"])
-    history = train(run, model, groups, parts["train"], parts["val"])
+    with peak_memory(torch.device(run.device)) as peak:
+        history = train(run, model, groups, parts["train"], parts["val"])
     test = parts["test"]
     told = evaluate(run, model, test, test.each(), areas(run, structures, parts["train"]))
     patients = [test.clips[clip].patient for clip, _, _ in told.rows]
@@ -84,6 +87,7 @@ def run_interactive(run: Run) -> dict:
         "outlines": len(told.rows),
         "epochs": history,
         "trained_parameters": learning,
+        "peak_memory": dataclasses.asdict(peak),
         "scores": {name: score._asdict() for name, score in shown.items()},
         "chance": {name: blind[name] for name in shown},
         "curve": [scores[f"dice_after_{k + 1}"].value for k in range(CLICKS)],
