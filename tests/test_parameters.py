@@ -6,8 +6,11 @@ import torch
 
 from echofm_jax.pytorch import EchoFMHead
 from echofm_jax.pytorch.head_echofm import HeadConfig
+from echofm_jax.pytorch.hypertrophy_head import EchoFMHypertrophy, HypertrophyConfig
+from echofm_jax.pytorch.interactive_head import EchoFMInteractive, InteractiveConfig
 from echofm_jax.pytorch.parameters import choose, merge
 from echofm_jax.pytorch.recipe import Recipe
+from echofm_jax.pytorch.segmentation_head import EchoFMSegmenter, SegmentationConfig
 
 UNUSED = ("decoder", "mask_token", "prj_norm")
 
@@ -98,6 +101,19 @@ def test_prompts():
     assert all(found[name] == (0.1, 0.0) for name in own)
     assert model.get_parameter("encoder.blocks.1.prompts").shape == (1, 3, 16)
     assert step(model, choose(model, Recipe(mode="prompt", lr=0.1))) == set(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [(EchoFMSegmenter, SegmentationConfig(structures=("none", "LV"), prompts=3)),
+     (EchoFMInteractive, InteractiveConfig(structures=("LV",), prompts=3)),
+     (EchoFMHypertrophy, HypertrophyConfig(landmarks=("a", "b"), prompts=3))],
+)  # fmt: skip
+def test_prompts_of_dense_heads(kind, config):
+    model = kind(discs.tiny(), config)
+    found = chosen(model, Recipe(mode="prompt"))
+    own = {name for name in found if name.startswith("encoder.")}
+    assert own == {f"encoder.blocks.{i}.prompts" for i in (0, 1)}
 
 
 @torch.no_grad()

@@ -115,7 +115,10 @@ def test_killed_it_ends_with_the_same_head(run: Run, tmp_path: Path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         run_interactive(run)
     assert (run.folder / "state.pt").exists()
-    assert run_interactive(run) == whole
+    resumed = run_interactive(run)
+    for metrics in (whole, resumed):
+        metrics.pop("peak_memory")  # is measured
+    assert resumed == whole
     assert len(steps) == 8 + 5  # the second epoch anew, not the first
     files = [folder / "head" / "model.safetensors" for folder in (run.folder, tmp_path / "other")]
     assert files[0].read_bytes() == files[1].read_bytes()
