@@ -1,6 +1,7 @@
 """The shape of an EchoFM model, and what follows from it. No JAX in here."""
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,6 +14,10 @@ class Architecture:
     L = (size/patch)² positions, D width, Dd decoder width.
     """
 
+    COUNTS: ClassVar = (  # fields that are at least 1
+        "width", "heads", "depth", "decoder_heads", "decoder_depth", "tubelet", "patch", "frames",
+        "pred_frames", "size",
+    )  # fmt: skip
     width: int = 1024
     depth: int = 24
     heads: int = 16

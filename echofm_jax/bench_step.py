@@ -23,27 +23,29 @@ def _measure(model: str, batch_size: int, dtype: str, remat: str, steps: int) ->
     import jax
     import numpy as np
 
-    from echofm_jax import config, perf
+    from echofm_jax import config
     from echofm_jax.architecture import Architecture
     from echofm_jax.host_memory import return_free_memory
-    from echofm_jax.masking import noise_shape
-    from echofm_jax.objective import Objective
+    from echofm_jax.objectives import Time
+    from echofm_jax.objectives.echofm import EchoFMObjective
     from echofm_jax.optimizer import adamw
     from echofm_jax.step import init_state, train_step
 
     sizes = config.pick(config.MODELS, model, "model")
-    arch, objective = Architecture(**sizes, dtype=dtype, remat=remat), Objective()
+    arch, objective = Architecture(**sizes, dtype=dtype, remat=remat), EchoFMObjective()
     optimizer = adamw(lambda count: 1e-4, clip_norm=0.02, weight_decay=0.05)
-    state = jax.jit(functools.partial(init_state, arch, optimizer))(jax.random.key(0))
+    state = jax.jit(functools.partial(init_state, arch, objective, optimizer))(jax.random.key(0))
     rng = np.random.default_rng(0)
+    shapes = objective.batch(arch, batch_size, colour=False)
     batch = {
-        "clip": rng.integers(0, 255, (batch_size, arch.frames, arch.size, arch.size), np.uint8),
-        "noise": rng.random(
-            (batch_size, *noise_shape(objective.masking, arch.steps, arch.positions)), np.float32
-        ),
+        "clip": rng.integers(0, 255, shapes["clip"].shape, np.uint8),
+        "noise": rng.random(shapes["noise"].shape, np.float32),
     }
     began = time.perf_counter()
-    update = functools.partial(train_step, arch=arch, objective=objective, optimizer=optimizer)
+    update = functools.partial(
+        train_step, arch=arch, objective=objective, optimizer=optimizer,
+        clock=lambda step: Time(step, 1.0),
+    )  # fmt: skip
     update = jax.jit(update, donate_argnums=0).lower(state, batch).compile()
     compiled = time.perf_counter() - began
     return_free_memory()
@@ -67,7 +69,7 @@ def _measure(model: str, batch_size: int, dtype: str, remat: str, steps: int) ->
         "best_seconds_per_step": min(wall[2:]),
         "cpu_seconds_per_step": statistics.median(cpu[2:]),
         "clips_per_s": batch_size / seconds,
-        "gflops_per_s": batch_size * perf.step_flops(arch, objective) / seconds / 1e9,
+        "gflops_per_s": batch_size * objective.step_flops(arch) / seconds / 1e9,
         "compile_seconds": compiled,
         "peak_rss_gb": peak_rss(),
         "peak_rss_gb_until_compiled": compile_peak,

@@ -7,13 +7,14 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from echofm_jax import config as configs
-from echofm_jax.architecture import Architecture
 from echofm_jax.errors import InputError
 from echofm_jax.goodput import overall, read_runs
+from echofm_jax.objectives import Objective
 from echofm_jax.sweep_cell import last_step, progress
 from echofm_jax.sweep_file import HOW
 
@@ -85,7 +86,7 @@ def read_run(folder: Path, setting: str, config: ConfigDict, *, complete: bool) 
         whole = not complete or found["step"] == last_step(folder)
     except (OSError, ValueError, KeyError):
         found, whole = {}, False
-    metrics = cost(folder, configs.architecture(config)) | numbers(found) if whole else {}
+    metrics = cost(folder, config) | numbers(found) if whole else {}
     return Run(
         setting=setting,
         seed=config.seed,
@@ -112,10 +113,12 @@ def numbers(found: Mapping, prefix: str = "") -> dict[str, float]:
     return flat
 
 
-def cost(folder: Path, arch: Architecture) -> dict[str, float]:
+def cost(folder: Path, config: ConfigDict) -> dict[str, float]:
     """What training took, over all restarts, and how large the model is."""
     rows = read_runs(folder / "goodput.json")
-    found = {"parameters": parameters(arch) / 1e6}
+    found = {
+        "parameters": parameters(configs.architecture(config), configs.objective(config)) / 1e6
+    }
     if rows:
         seconds = overall(rows)
         found["hours"] = (sum(seconds.values()) - seconds.get("down", 0.0)) / 3600
@@ -125,14 +128,12 @@ def cost(folder: Path, arch: Architecture) -> dict[str, float]:
 
 
 @functools.cache
-def parameters(arch: Architecture) -> int:
+def parameters(arch: Any, objective: Objective) -> int:
     """How many parameters a model has."""
     import jax
 
-    from echofm_jax.model import init_params
-
     # The key is made inside, so that no device is asked for.
-    shapes = jax.eval_shape(lambda: init_params(arch, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: objective.init_params(arch, jax.random.key(0)))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
 
 

@@ -6,10 +6,13 @@ sense is refused here, before a directory is made or anything is compiled.
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from data_pipelines.augment import NONE, Augment
@@ -18,7 +21,8 @@ from echofm_jax.architecture import Architecture
 from echofm_jax.config_file import leaves, pick
 from echofm_jax.errors import InputError
 from echofm_jax.masking import KINDS
-from echofm_jax.objective import Objective
+from echofm_jax.objectives import METHODS, Objective, Time
+from echofm_jax.objectives.echofm import EchoFMObjective
 from echofm_jax.sharding import PRESETS
 
 MODELS = {
@@ -44,6 +48,7 @@ CHOICES = {
     "objective.prior": ("pixel", "embedding"),
     "objective.masking": KINDS,
     "mesh.preset": tuple(PRESETS),
+    "optim.scaling": ("linear", "sqrt"),
     "optim.moments_dtype": ("float32", "bfloat16"),
     "optim.reduce_dtype": ("float32", "bfloat16"),
 }
@@ -53,8 +58,9 @@ def default_config(model: str, variant: str) -> ConfigDict:
     """The recipe of the paper for a model preset and an objective preset (`paper`, `official`)."""
     return ConfigDict({
         "seed": 0,
+        "method": "echofm",  # of objectives.METHODS
         "model": dataclasses.asdict(Architecture(**pick(MODELS, model, "model"))),
-        "objective": dataclasses.asdict(Objective(**pick(OBJECTIVES, variant, "variant"))),
+        "objective": dataclasses.asdict(EchoFMObjective(**pick(OBJECTIVES, variant, "variant"))),
         "data": {
             "dir": "",  # what `echofm ingest --data_dir` wrote, or a mixture of them (a JSON file)
             "cache_dir": "",  # a folder on a local disk for copies of the shards
@@ -67,12 +73,15 @@ def default_config(model: str, variant: str) -> ConfigDict:
             "workers": 0,  # decoding threads; 0: one a core, at most 8
         },
         "optim": {
-            "blr": 1e-3,  # learning rate = blr * batch_size / 256
+            "blr": 1e-3,  # learning rate = blr * batch_size / 256, or as `scaling` says
+            "scaling": "linear",  # `sqrt`: blr * sqrt(batch_size / 1024)
             "min_lr": 0.0,
             "epochs": 200.0,
             "warmup_epochs": 10.0,
             "steps": 0,  # > 0: that many updates, warm-up in the same proportion
+            "b2": 0.95,  # of Adam
             "weight_decay": 0.05,
+            "weight_decay_growth": 1.0,  # in the end it is so many times as large; along a cosine
             "clip_norm": 0.02,
             "accumulate": 1,  # microbatches per update
             "ema": 0.0,  # decay of the parameters' moving average; 0: none is kept
@@ -97,6 +106,9 @@ def default_config(model: str, variant: str) -> ConfigDict:
     })  # fmt: skip
 
 
+DEFAULTS = {"echofm": lambda: default_config("vit_l", "official")}  # method → any of its configs
+
+
 def parse(overrides: Sequence[str], spec: str) -> ConfigDict:
     """`FILE.py[:variant]` and `--config.section.field=value` overrides → a checked config."""
     return override(config_file.read(spec), overrides)
@@ -115,21 +127,22 @@ def check(config: ConfigDict) -> None:
     problems = [
         f"{name}={flat[name]!r} is none of {', '.join(allowed)}"
         for name, allowed in CHOICES.items()
-        if flat[name] not in allowed
+        if name in flat and flat[name] not in allowed
     ]
     positive = ("data.batch_size", "data.windows_per_record", "optim.accumulate",
                 "train.log_every", "mesh.slices", "mesh.fsdp", "mesh.tensor",
                 "train.checkpoint_every", "train.keep", "train.max_bad_steps",
-                "train.evaluate_batches", "model.width", "model.heads", "model.depth",
-                "model.decoder_heads", "model.decoder_depth", "model.tubelet", "model.patch",
-                "model.frames", "model.pred_frames", "model.size")  # fmt: skip
+                "train.evaluate_batches",
+                *(f"model.{name}" for name in METHODS[config.method][0].COUNTS))  # fmt: skip
     problems += [f"{name}={flat[name]} must be at least 1" for name in positive if flat[name] < 1]
-    above = ("optim.epochs", "model.mlp_ratio")
+    above = ("optim.epochs", "optim.weight_decay_growth", "model.mlp_ratio")
     problems += [f"{name}={flat[name]} must be above 0" for name in above if not flat[name] > 0]
     if not problems:
         arch = architecture(config)
-        problems += arch.problems() + objective(config).problems(arch.steps)
-        problems += [f"data.{told}" for told in augment(config).problems()] + unused_axes(config)
+        problems += arch.problems() + objective(config).problems(arch)
+        problems += unused_axes(config)
+        if "augment" in config.data:
+            problems += [f"data.{told}" for told in Augment(**config.data.augment).problems()]
         if config.data.batch_size % config.optim.accumulate:
             problems.append(
                 f"data.batch_size={config.data.batch_size} is not divisible by "
@@ -139,8 +152,8 @@ def check(config: ConfigDict) -> None:
         problems.append(f"train.evaluate_every={config.train.evaluate_every} is negative")
     if config.train.watchdog and not config.train.watchdog > 1:
         problems.append(f"train.watchdog={config.train.watchdog} is neither 0 nor above 1")
-    for name in ("objective.mask_ratio", "optim.ema", "data.max_bad_records"):
-        if not 0 <= flat[name] < 1:
+    for name in ("objective.mask_ratio", "optim.ema", "optim.b2", "data.max_bad_records"):
+        if not 0 <= flat.get(name, 0) < 1:
             problems.append(f"{name}={flat[name]} is not in [0, 1)")
     if problems:
         raise InputError(f"config: {'; '.join(problems)}")
@@ -159,28 +172,25 @@ def unused_axes(config: ConfigDict) -> list[str]:
     return problems + [
         f"mesh.tensor={mesh.tensor} does not divide model.{name}={model[name]}"
         for name in ("heads", "decoder_heads")
-        if model[name] % mesh.tensor
+        if model.get(name, 0) % mesh.tensor
     ]
 
 
-def architecture(config: ConfigDict) -> Architecture:
+def architecture(config: ConfigDict) -> Any:
     """The model's part of a config."""
-    return Architecture(**config.model)
+    kind, _ = METHODS[config.method]
+    return kind(**config.model)
 
 
-def anywhere(config: ConfigDict) -> Architecture:
+def anywhere(config: ConfigDict) -> Any:
     """The same model on whatever platform this is: training may have chosen a TPU's attention."""
     return dataclasses.replace(architecture(config), attention="auto")
 
 
-def augment(config: ConfigDict) -> Augment:
-    """The augmentation's part of a config."""
-    return Augment(**config.data.augment)
-
-
 def objective(config: ConfigDict) -> Objective:
     """The objective's part of a config."""
-    return Objective(**config.objective)
+    _, kind = METHODS[config.method]
+    return kind(**config.objective)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -191,6 +201,11 @@ class Recipe:
     steps: int
     warmup_steps: float
     peak_lr: float
+    epochs: float  # as its schedules count them, `optim.epochs`, however many steps they take
+
+    def clock(self, step: jax.Array) -> Time:
+        """Where training stands after `step` updates."""
+        return Time(step / self.steps * self.epochs, self.epochs)
 
     def __str__(self) -> str:
         epochs = self.steps / self.steps_per_epoch
@@ -202,14 +217,16 @@ class Recipe:
 
 def recipe(config: ConfigDict, train_records: int) -> Recipe:
     """Epochs → steps, and blr → learning rate, for `train_records` records."""
-    optim = config.optim
-    per_epoch = train_records * config.data.windows_per_record / config.data.batch_size
+    optim, batch = config.optim, config.data.batch_size
+    scale = batch / 256 if optim.scaling == "linear" else math.sqrt(batch / 1024)
+    per_epoch = train_records * config.data.windows_per_record / batch
     steps = optim.steps or max(1, round(optim.epochs * per_epoch))
     return Recipe(
         steps_per_epoch=per_epoch,
         steps=steps,
         warmup_steps=steps * optim.warmup_epochs / optim.epochs,
-        peak_lr=optim.blr * config.data.batch_size / 256,
+        peak_lr=optim.blr * scale,
+        epochs=optim.epochs,
     )
 
 
@@ -228,8 +245,9 @@ def load(workdir: Path | str) -> ConfigDict:
     """The config of a workdir."""
     path = Path(workdir) / "config.json"
     try:
-        config = default_config("vit_l", "official").lock()  # for fields that came later
-        config.update(json.loads(path.read_text()))
+        known = json.loads(path.read_text())
+        config = DEFAULTS[known.get("method", "echofm")]().lock()  # for fields that came later
+        config.update(known)
         check(config)
         return config
     except OSError:
@@ -251,6 +269,7 @@ def refuse_other_model(config: ConfigDict, known: ConfigDict, workdir: Path) -> 
         if name not in runtime and mine[name] != theirs.get(name)
     ]
     kind = {  # what a checkpoint holds
+        "method": lambda c: c.method,
         "optim.moments_dtype": lambda c: c.optim.moments_dtype,
         "optim.ema > 0": lambda c: c.optim.ema > 0,
     }

@@ -18,7 +18,7 @@ from echofm_jax.architecture import Architecture
 from echofm_jax.attention_rollout import relevance, rollout
 from echofm_jax.held_out import INPUTS, reconstruction_frames
 from echofm_jax.held_out_recordings import HeldOut
-from echofm_jax.objective import Objective
+from echofm_jax.objectives.echofm import EchoFMObjective
 from echofm_jax.recordings import grey
 
 
@@ -28,7 +28,7 @@ def draw_figures(
     batch: dict,
     held_out: HeldOut,
     arch: Architecture,
-    objective: Objective,
+    objective: EchoFMObjective,
     split: str,
     simulated: bool,
 ) -> None:

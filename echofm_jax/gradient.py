@@ -66,53 +66,63 @@ class Exchange:
     reduce_dtype: str  # of gradients that cross chips
     microbatches: int
 
-    def gradient(self, loss_fn: Callable, params: dict, batch: dict) -> tuple[dict, dict]:
+    def gradient(
+        self, loss_fn: Callable, params: dict, batch: dict, kept: dict
+    ) -> tuple[dict, dict]:
         """Mean gradient, sharded as the parameters are, and mean metrics of a global batch.
 
-        `loss_fn(params, batch, at_use)` → (loss, metrics), means over the clips it is given; it
-        calls `at_use` on each block before it uses the block's parameters.
+        `loss_fn(params, batch, kept, at_use)` → (loss, metrics), means over the clips it is given;
+        it calls `at_use` on each block before it uses the block's parameters. `kept` is what it
+        reads besides and nothing is learned of, split as parameters of the same names are.
         """
         devices = self.mesh.size // self.mesh.shape["tensor"]
 
-        def own(params: dict, batch: dict) -> tuple[jax.Array, dict]:
-            loss, metrics = loss_fn(self.outside_blocks(params), batch, at_use=self.block)
-            return loss / devices, metrics
+        def local(params: dict, kept: dict, batch: dict) -> tuple[dict, dict]:
+            ready = self.outside_blocks(kept)
 
-        def local(params: dict, batch: dict) -> tuple[dict, dict]:
+            def own(params: dict, batch: dict) -> tuple[jax.Array, dict]:
+                whole = self.outside_blocks(params)
+                loss, metrics = loss_fn(whole, batch, ready, at_use=self.block)
+                return loss / devices, metrics
+
             grads, metrics = accumulate(own, params, batch, self.microbatches)
             if self.microbatches > 1:
                 grads = jax.tree.map_with_path(self.sum_once, grads)
             return grads, jax.lax.pmean(metrics, BATCH_AXES)
 
-        grads, metrics = self._on_each(local, params, lambda held: (held, P()))(params, batch)
+        on_each = self._on_each(local, params, kept, lambda held: (held, P()))
+        grads, metrics = on_each(params, kept, batch)
         specs = jax.tree.map_with_path(self.spec, params)
         shardings = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
         return jax.lax.with_sharding_constraint(grads, shardings), metrics
 
-    def metrics(self, loss_fn: Callable, params: dict, batch: dict) -> dict:
+    def metrics(self, loss_fn: Callable, params: dict, batch: dict, kept: dict) -> dict:
         """Mean metrics of a global batch, part by part, without a gradient.
 
-        `loss_fn` as in `gradient`.
+        `loss_fn` and `kept` as in `gradient`.
         """
 
-        def local(params: dict, batch: dict) -> dict:
-            ready = self.outside_blocks(params)
+        def local(params: dict, kept: dict, batch: dict) -> dict:
+            whole, ready = self.outside_blocks(params), self.outside_blocks(kept)
 
             def one(part: dict) -> dict:
-                return loss_fn(ready, part, at_use=self.block)[1]
+                return loss_fn(whole, part, ready, at_use=self.block)[1]
 
             metrics = jax.lax.map(one, in_parts(batch, self.microbatches))
             return jax.lax.pmean(jax.tree.map(lambda x: x.mean(0), metrics), BATCH_AXES)
 
-        return self._on_each(local, params, lambda held: P())(params, batch)
+        return self._on_each(local, params, kept, lambda held: P())(params, kept, batch)
 
-    def _on_each(self, local: Callable, params: dict, out_specs: Callable) -> Callable:
-        """`local` of a device's parts of parameters and batch; `tensor` is not seen in it."""
-        held = jax.tree.map_with_path(lambda *leaf: only(self.spec(*leaf), BATCH_AXES), params)
+    def _on_each(self, local: Callable, params: dict, kept: dict, out_specs: Callable) -> Callable:
+        """`local` of a device's parts of all that it reads; `tensor` is not seen in it."""
+        held, held_kept = (
+            jax.tree.map_with_path(lambda *leaf: only(self.spec(*leaf), BATCH_AXES), tree)
+            for tree in (params, kept)
+        )
         return jax.shard_map(
             local,
             mesh=self.mesh,
-            in_specs=(held, BATCH),
+            in_specs=(held, held_kept, BATCH),
             out_specs=out_specs(held),
             axis_names=set(BATCH_AXES),
             check_vma=False,  # gradients stay a device's own until they are summed here

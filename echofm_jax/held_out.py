@@ -15,7 +15,7 @@ from echofm_jax.encode import encode
 from echofm_jax.losses import pixel_prior, self_similarity
 from echofm_jax.masking import split_tokens
 from echofm_jax.model import EchoFM, bind
-from echofm_jax.objective import Objective, loss_and_metrics
+from echofm_jax.objectives.echofm import EchoFMObjective, loss_and_metrics
 from echofm_jax.patches import (
     normalise_patches,
     take_tokens,
@@ -39,7 +39,9 @@ class Hidden(NamedTuple):
     means: jax.Array  # [B, m, 1, 1] what predicting no contrast at all would give
 
 
-def hidden_patches(model: EchoFM, batch: Batch, arch: Architecture, objective: Objective) -> Hidden:
+def hidden_patches(
+    model: EchoFM, batch: Batch, arch: Architecture, objective: EchoFMObjective
+) -> Hidden:
     """Predict the hidden patches of a batch, as pixels.
 
     A model of normalised patches says nothing of a patch's mean and contrast: they are the true
@@ -59,7 +61,7 @@ def hidden_patches(model: EchoFM, batch: Batch, arch: Architecture, objective: O
 
 @compiled
 def clip_metrics(
-    params: dict, batch: Batch, *, arch: Architecture, objective: Objective
+    params: dict, batch: Batch, *, arch: Architecture, objective: EchoFMObjective
 ) -> dict[str, jax.Array]:
     """Loss terms and PSNR of each clip, {name: [B]}.
 
@@ -121,7 +123,7 @@ def ssim(
 
 @compiled
 def prior_agreement(
-    params: dict, clips: jax.Array, *, arch: Architecture, objective: Objective
+    params: dict, clips: jax.Array, *, arch: Architecture, objective: EchoFMObjective
 ) -> tuple[jax.Array, jax.Array]:
     """Pearson r [B] between embedding and pixel similarity of all pairs of steps, and z.
 
@@ -147,7 +149,7 @@ def effective_rank(z: np.ndarray) -> float:
 
 @compiled
 def reconstruction_frames(
-    params: dict, batch: Batch, *, arch: Architecture, objective: Objective
+    params: dict, batch: Batch, *, arch: Architecture, objective: EchoFMObjective
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Grey target frames [B, pred_frames, H, W]: original, hidden patches nan, hidden predicted."""
     hidden = hidden_patches(bind(arch, params), batch, arch, objective)
@@ -165,7 +167,7 @@ def reconstruction_frames(
 
 
 def measure_clips(
-    models: dict[str, dict], batches: Iterable[dict], arch: Architecture, objective: Objective
+    models: dict[str, dict], batches: Iterable[dict], arch: Architecture, objective: EchoFMObjective
 ) -> dict[str, np.ndarray]:
     """All held-out clips: {name: [n], one figure a clip, or a scalar of them all}.
 

@@ -118,18 +118,14 @@ def save_step_0(params: dict, config: "ConfigDict", workdir: Path) -> None:
     import grain
     import jax
 
+    from echofm_jax import config as configs
     from echofm_jax.checkpoint import Checkpoints
-    from echofm_jax.optimizer import adamw
+    from echofm_jax.program import optimizer_of
     from echofm_jax.step import state_from_params
 
-    optim = config.optim
-    optimizer = adamw(
-        lambda step: 0.0,
-        clip_norm=optim.clip_norm,
-        weight_decay=optim.weight_decay,
-        moments_dtype=optim.moments_dtype,
-    )
-    state = jax.jit(state_from_params, static_argnums=(1, 2))(params, optimizer, optim.ema)
+    optimizer = optimizer_of(config, configs.recipe(config, 1))
+    make = jax.jit(state_from_params, static_argnums=(1, 2, 3))
+    state = make(params, configs.objective(config), optimizer, config.optim.ema)
     unread = grain.experimental.ElasticIterator(
         grain.MapDataset.range(1), 1, grain.sharding.ShardOptions(0, 1)
     )

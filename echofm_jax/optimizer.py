@@ -21,18 +21,38 @@ def adamw(
     schedule: Callable[[jax.Array], jax.Array],
     *,
     clip_norm: float,
-    weight_decay: float,
+    weight_decay: float | Callable[[jax.Array], jax.Array],
     b1: float = 0.9,
     b2: float = 0.95,
     moments_dtype: str = "float32",
+    rates: Callable[[dict, jax.Array], dict] | None = None,
 ) -> optax.GradientTransformation:
-    """Clip, Adam, decoupled decay; `schedule` maps the count of finished updates to a rate."""
+    """Clip, Adam, decoupled decay; schedules map the count of finished updates to a rate.
+
+    `rates`(parameters, count) multiplies each parameter's own learning rate.
+    """
     return optax.chain(
         clip_by_global_norm(clip_norm),
         stored_as(moments_dtype, optax.scale_by_adam(b1=b1, b2=b2, eps=1e-8)),
         optax.add_decayed_weights(weight_decay, mask=decay_mask),
+        *([] if rates is None else [scale_each(rates)]),
         optax.scale_by_learning_rate(schedule),
     )
+
+
+def cosine(count: jax.Array, *, start: float, end: float, steps: float) -> jax.Array:
+    """From `start` to `end` along half a cosine, over so many updates (or epochs)."""
+    return end + (start - end) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(count / steps, 0, 1)))
+
+
+def scale_each(rates: Callable[[dict, jax.Array], dict]) -> optax.GradientTransformation:
+    """Multiply each update by what `rates`(parameters, count of updates) has in its place."""
+
+    def update(updates, count, params):
+        scaled = jax.tree.map(jnp.multiply, updates, rates(params, count))
+        return scaled, count + 1
+
+    return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
 
 
 def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
@@ -64,5 +84,6 @@ def stored_as(dtype: str, inner: optax.GradientTransformation) -> optax.Gradient
 
 
 def decay_mask(params: dict) -> dict:
-    """True where weight decay applies: everything but biases and norm scales."""
-    return jax.tree.map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)
+    """True where weight decay applies: everything but biases and scales, LayerScale's too."""
+    spared = ("bias", "scale", "scale1", "scale2")
+    return jax.tree.map_with_path(lambda path, _: path[-1].key not in spared, params)

@@ -4,14 +4,17 @@ FLOPs are counted from the architecture: the compiler's own count sees a scan's 
 """
 
 import time
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 
 from echofm_jax.architecture import Architecture
 from echofm_jax.masking import num_kept
-from echofm_jax.objective import Objective
 from echofm_jax.patches import CHANNELS
+
+if TYPE_CHECKING:
+    from echofm_jax.objectives.echofm import EchoFMObjective
 
 PEAK_TFLOPS = {  # device_kind → bfloat16 peak of one chip, from the vendors' data sheets
     "TPU v4": 275,
@@ -26,7 +29,7 @@ PEAK_TFLOPS = {  # device_kind → bfloat16 peak of one chip, from the vendors' 
 }
 
 
-def forward_flops(arch: Architecture, objective: Objective, channels: int = 1) -> float:
+def forward_flops(arch: Architecture, objective: "EchoFMObjective", channels: int = 1) -> float:
     """Matrix-product FLOPs of one clip's forward pass (2 per multiply-add), as implemented."""
     kept = num_kept(arch.positions, objective.mask_ratio) * arch.steps
     if objective.masking == "random":
@@ -51,7 +54,7 @@ def forward_flops(arch: Architecture, objective: Objective, channels: int = 1) -
     )
 
 
-def step_flops(arch: Architecture, objective: Objective) -> float:
+def step_flops(arch: Architecture, objective: "EchoFMObjective") -> float:
     """Forward and backward of one clip, recomputation not counted."""
     return 3 * forward_flops(arch, objective)
 

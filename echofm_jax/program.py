@@ -6,23 +6,20 @@ Training and planning both build their step here, so that what was planned is wh
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from echofm_jax import config as configs
-from echofm_jax.architecture import Architecture
 from echofm_jax.gradient import Exchange
-from echofm_jax.masking import noise_shape
-from echofm_jax.objective import Objective
-from echofm_jax.optimizer import adamw, learning_rate
-from echofm_jax.patches import CHANNELS
+from echofm_jax.objectives import Batch, Objective
+from echofm_jax.optimizer import adamw, cosine, learning_rate
 from echofm_jax.sharding import BATCH, check_batch, place_batch
-from echofm_jax.step import Batch, State, abstract_state, eval_step, init_state, train_step
+from echofm_jax.step import State, abstract_state, eval_step, init_state, train_step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +27,7 @@ class Program:
     """One training step and what it needs; nothing is compiled or allocated yet."""
 
     mesh: Mesh
-    arch: Architecture
+    arch: Any  # of objectives.METHODS
     objective: Objective
     recipe: configs.Recipe
     schedule: Callable  # finished updates → learning rate
@@ -38,7 +35,7 @@ class Program:
     exchange: Exchange
     ema: float
     state: State  # of jax.ShapeDtypeStruct, with shardings
-    batch: Batch  # the same; `clip` and `noise` of the global batch
+    batch: Batch  # the same, of the global batch
 
     @property
     def shardings(self) -> State:
@@ -47,7 +44,9 @@ class Program:
 
     def init(self, key: jax.Array) -> State:
         """A fresh state, every array created where it belongs."""
-        create = functools.partial(init_state, self.arch, self.optimizer, ema=self.ema)
+        create = functools.partial(
+            init_state, self.arch, self.objective, self.optimizer, ema=self.ema
+        )
         return jax.jit(create, out_shardings=self.shardings)(key)
 
     def place(self, batch: dict[str, np.ndarray]) -> Batch:
@@ -64,6 +63,7 @@ class Program:
             arch=self.arch,
             objective=self.objective,
             optimizer=self.optimizer,
+            clock=self.recipe.clock,
             ema=self.ema,
             exchange=self.exchange,
         )
@@ -73,7 +73,11 @@ class Program:
     def lower_evaluation(self) -> jax.stages.Lowered:
         """(state, batch) → the batch's loss terms, lowered for the mesh's devices."""
         losses = functools.partial(
-            eval_step, arch=self.arch, objective=self.objective, exchange=self.exchange
+            eval_step,
+            arch=self.arch,
+            objective=self.objective,
+            clock=self.recipe.clock,
+            exchange=self.exchange,
         )
         return jax.jit(losses).lower(self.state, self.batch)
 
@@ -93,23 +97,13 @@ def build(config: ConfigDict, mesh: Mesh, train_records: int, *, colour: bool = 
     check_batch(config.data.batch_size, config.optim.accumulate, mesh)
     arch, recipe = configs.architecture(config), configs.recipe(config, train_records)
     objective = configs.objective(config)
-    schedule = functools.partial(
-        learning_rate, peak=recipe.peak_lr, minimum=config.optim.min_lr,
-        warmup=recipe.warmup_steps, epochs=recipe.steps,
-    )  # fmt: skip
-    optim = config.optim
-    optimizer = adamw(
-        schedule,
-        clip_norm=optim.clip_norm,
-        weight_decay=optim.weight_decay,
-        moments_dtype=optim.moments_dtype,
-    )
+    optim, optimizer = config.optim, optimizer_of(config, recipe)
     return Program(
         mesh=mesh,
         arch=arch,
         objective=objective,
         recipe=recipe,
-        schedule=schedule,
+        schedule=rate_schedule(config, recipe),
         optimizer=optimizer,
         exchange=Exchange(
             mesh=mesh,
@@ -119,21 +113,43 @@ def build(config: ConfigDict, mesh: Mesh, train_records: int, *, colour: bool = 
             microbatches=optim.accumulate,
         ),
         ema=optim.ema,
-        state=abstract_state(arch, optimizer, mesh, config.mesh.preset, optim.ema),
-        batch=abstract_batch(config.data.batch_size, arch, objective, mesh, colour),
+        state=abstract_state(arch, objective, optimizer, mesh, config.mesh.preset, optim.ema),
+        batch=abstract_batch(objective.batch(arch, config.data.batch_size, colour), mesh),
     )
 
 
-def abstract_batch(
-    batch_size: int, arch: Architecture, objective: Objective, mesh: Mesh, colour: bool
-) -> Batch:
-    """A global batch as the loader makes it: shapes, dtypes and shardings."""
-    channels = (CHANNELS,) * colour
-    noise = noise_shape(objective.masking, arch.steps, arch.positions)
+def rate_schedule(config: ConfigDict, recipe: configs.Recipe) -> Callable:
+    """Finished updates → learning rate."""
+    return functools.partial(
+        learning_rate, peak=recipe.peak_lr, minimum=config.optim.min_lr,
+        warmup=recipe.warmup_steps, epochs=recipe.steps,
+    )  # fmt: skip
+
+
+def optimizer_of(config: ConfigDict, recipe: configs.Recipe) -> optax.GradientTransformation:
+    """The optimizer of a config."""
+    optim, decay = config.optim, config.optim.weight_decay
+    if optim.weight_decay_growth != 1:
+        end = decay * optim.weight_decay_growth
+        decay = functools.partial(cosine, start=decay, end=end, steps=recipe.steps)
+    rates = configs.objective(config).rates(configs.architecture(config))
+    if rates is not None:
+        by_epoch = rates
+        rates = lambda params, count: by_epoch(params, recipe.clock(count))  # noqa: E731
+    return adamw(
+        rate_schedule(config, recipe),
+        clip_norm=optim.clip_norm,
+        weight_decay=decay,
+        b2=optim.b2,
+        moments_dtype=optim.moments_dtype,
+        rates=rates,
+    )
+
+
+def abstract_batch(shapes: dict[str, jax.ShapeDtypeStruct], mesh: Mesh) -> Batch:
+    """A global batch's shapes with its shardings: samples are split over all devices."""
     sharding = NamedSharding(mesh, BATCH)
     return {
-        "clip": jax.ShapeDtypeStruct(
-            (batch_size, arch.frames, arch.size, arch.size, *channels), jnp.uint8, sharding=sharding
-        ),
-        "noise": jax.ShapeDtypeStruct((batch_size, *noise), jnp.float32, sharding=sharding),
+        name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+        for name, x in shapes.items()
     }

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from data_pipelines import mixture
 from data_pipelines.loader import LoaderConfig, make_loader
-from echofm_jax import cli, perf
+from echofm_jax import cli
 from echofm_jax import config as configs
 from echofm_jax.buckets import local_path
 from echofm_jax.checkpoint import Checkpoints
@@ -135,7 +135,7 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
     found = "found in" if hits else "not yet in"
     place = jax.config.jax_compilation_cache_dir
     log.info("compiled in %.1f s, %s the cache %s", time.monotonic() - began, found, place)
-    flops = config.data.batch_size * perf.step_flops(program.arch, program.objective)
+    flops = config.data.batch_size * program.objective.step_flops(program.arch)
     # ---- loop. The order matters: the loader's position is saved before its next batch. ------
     watchdog = Watchdog(goodput, config.train.watchdog, jax.process_index())
     report = Report(
@@ -173,22 +173,15 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
 
 def loader_config(config: ConfigDict, **changes) -> LoaderConfig:
     """The loader's part of a config; where and how strictly training reads is training's alone."""
-    data, model = config.data, config.model
+    data, objective = config.data, configs.objective(config)
     return dataclasses.replace(
         LoaderConfig(
             data_dir=data.dir,
             batch_size=data.batch_size,
-            frames=model.frames,
-            size=model.size,
-            tubelet=model.tubelet,
-            patch=model.patch,
-            window_seconds=data.window_seconds,
-            assumed_fps=data.assumed_fps,
             windows_per_record=data.windows_per_record,
-            augment=configs.augment(config),
-            masking=config.objective.masking,
             seed=config.seed,
             workers=data.workers,
+            **objective.loader_fields(configs.architecture(config), data),
         ),
         **changes,
     )

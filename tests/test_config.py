@@ -7,7 +7,7 @@ from conftest import REPO
 
 from echofm_jax import config as configs
 from echofm_jax.errors import InputError
-from echofm_jax.objective import Objective
+from echofm_jax.objectives.echofm import EchoFMObjective
 
 FILES = sorted((REPO / "configs").glob("*.py"))
 # width, depth, heads, decoder width, depth, heads, patch
@@ -69,8 +69,8 @@ def test_echofm_plus_is_plus_unless_told_otherwise():
     path = REPO / "configs" / "echofm_plus.py"
     plus, same, official = (configs.parse([], f"{path}{v}") for v in ("", ":plus", ":official"))
     assert plus == same and plus.data.window_seconds == official.data.window_seconds == 1
-    assert configs.objective(plus) == Objective(**configs.OBJECTIVES["plus"])
-    assert configs.objective(official) == Objective()
+    assert configs.objective(plus) == EchoFMObjective(**configs.OBJECTIVES["plus"])
+    assert configs.objective(official) == EchoFMObjective()
 
 
 @pytest.mark.parametrize(

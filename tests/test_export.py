@@ -20,7 +20,7 @@ from echofm_jax.architecture import Architecture
 from echofm_jax.checkpoint import load_params
 from echofm_jax.errors import InputError
 from echofm_jax.import_weights import import_weights
-from echofm_jax.objective import Objective
+from echofm_jax.objectives.echofm import EchoFMObjective
 from echofm_jax.pytorch import EchoFM
 from echofm_jax.torch_checkpoint import read_official
 from echofm_jax.torch_parity import differences, jax_outputs, synthetic_clip
@@ -30,7 +30,7 @@ TINY = Architecture(
     frames=8, size=32, tubelet=2, patch=8, width=24, depth=3, heads=3, mlp_ratio=2.0,
     decoder_width=16, decoder_depth=2, decoder_heads=2, pred_frames=4,
 )  # fmt: skip
-OBJECTIVE = Objective(prior="embedding", cycle_weight=0.0)
+OBJECTIVE = EchoFMObjective(prior="embedding", cycle_weight=0.0)
 
 EVALUATION = {  # as `echofm evaluate` writes it
     "step": 0, "split": "val", "clips": 12, "patients": 5, "loss": None, "psnr": 24.25,

@@ -10,7 +10,7 @@ import functools, jax, numpy as np
 from test_model import ARCH, batch
 from echofm_jax.gradient import Exchange, accumulate
 from echofm_jax.model import init_params
-from echofm_jax.objective import Objective, loss_and_metrics
+from echofm_jax.objectives.echofm import EchoFMObjective, loss_and_metrics
 from echofm_jax.sharding import make_mesh, place_batch, state_shardings
 assert jax.device_count() == 8
 rng = np.random.default_rng(1)
@@ -20,9 +20,9 @@ flat = lambda tree: np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
 params = jax.jit(init_params, static_argnums=0)(ARCH, jax.random.key(0))
 loss_fns, expected = {}, {}
 for gate in (0.0, 0.1):  # a gate gives each clip a weight of its own
-    loss_fns[gate] = functools.partial(
-        loss_and_metrics, arch=ARCH, objective=Objective(cycle_gate=gate))
-    one = jax.jit(functools.partial(accumulate, loss_fns[gate], microbatches=1))
+    own = functools.partial(loss_and_metrics, arch=ARCH, objective=EchoFMObjective(cycle_gate=gate))
+    loss_fns[gate] = lambda params, batch, kept, at_use, own=own: own(params, batch, at_use=at_use)
+    one = jax.jit(functools.partial(accumulate, own, microbatches=1))
     halves = [one(params, {k: v[i::2] for k, v in data.items()}) for i in (0, 1)]
     expected[gate, 1] = one(params, data)
     expected[gate, 2] = jax.tree.map(lambda a, b: (a + b) / 2, *halves)
@@ -43,9 +43,9 @@ for preset, microbatches, axes, gate in (
     exchange = Exchange(mesh=mesh, preset=preset, compute_dtype="float32",
                         reduce_dtype="float32", microbatches=microbatches)
     gradient = jax.jit(functools.partial(exchange.gradient, loss_fn))
-    grads, metrics = gradient(placed, place_batch(data, mesh))
+    grads, metrics = gradient(placed, place_batch(data, mesh), {})
     losses = jax.jit(functools.partial(exchange.metrics, loss_fn))
-    seen = losses(placed, place_batch(data, mesh))
+    seen = losses(placed, place_batch(data, mesh), {})
     assert all(np.allclose(seen[k], metrics[k], rtol=1e-6) for k in metrics), (seen, metrics)
     same = jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim), grads, shardings)
     assert all(jax.tree.leaves(same)), preset

@@ -12,7 +12,7 @@ from echofm_jax.architecture import Architecture
 from echofm_jax.losses import pixel_prior
 from echofm_jax.masking import noise_shape
 from echofm_jax.model import init_params
-from echofm_jax.objective import Objective
+from echofm_jax.objectives.echofm import EchoFMObjective
 from echofm_jax.phase import similarity
 from echofm_jax.step import eval_step
 
@@ -20,7 +20,7 @@ ARCH = Architecture(
     width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2,
     frames=8, size=32, tubelet=2, patch=8, pred_frames=4, remat="none",
 )  # fmt: skip
-OBJECTIVE = Objective(cycle_gate=0.2)  # a clip's own gate is the one it has in a batch
+OBJECTIVE = EchoFMObjective(cycle_gate=0.2)  # a clip's own gate is the one it has in a batch
 METHOD = {"arch": ARCH, "objective": OBJECTIVE}
 create = jax.jit(functools.partial(init_params, ARCH))
 
@@ -96,7 +96,7 @@ def test_prior_agreement_is_the_correlation_of_the_pairs(params, batch):
     for i in range(3):
         S = similarity(np.asarray(z[i]), centre=False)
         assert float(r[i]) == pytest.approx(np.corrcoef(S[pairs], prior[i][pairs])[0, 1], abs=1e-3)
-    centred = {"arch": ARCH, "objective": Objective(embedding_alpha=1.0)}
+    centred = {"arch": ARCH, "objective": EchoFMObjective(embedding_alpha=1.0)}
     r, z = held_out.prior_agreement(params, batch["clip"], **centred)
     S = similarity(np.asarray(z[0]))
     assert float(r[0]) == pytest.approx(np.corrcoef(S[pairs], prior[0][pairs])[0, 1], abs=1e-3)

@@ -16,7 +16,7 @@ from echofm_jax.architecture import Architecture
 from echofm_jax.checkpoint import Checkpoints, load_params
 from echofm_jax.errors import InputError
 from echofm_jax.import_weights import import_weights
-from echofm_jax.objective import Objective
+from echofm_jax.objectives.echofm import EchoFMObjective
 from echofm_jax.optimizer import adamw
 from echofm_jax.sharding import make_mesh
 from echofm_jax.step import abstract_state
@@ -26,7 +26,7 @@ TINY = Architecture(
     frames=8, size=48, tubelet=4, patch=8, width=24, depth=3, heads=3,
     decoder_width=16, decoder_depth=2, decoder_heads=2, pred_frames=4,
 )  # fmt: skip
-OBJECTIVE = Objective(prior="embedding", cycle_weight=0.0, norm_targets=False)
+OBJECTIVE = EchoFMObjective(prior="embedding", cycle_weight=0.0, norm_targets=False)
 CONFIG = """
 from echofm_jax.config import default_config
 
@@ -84,7 +84,7 @@ def test_the_config_is_the_files(workdir: Path):
 def test_training_resumes_from_it(workdir: Path):
     """As `echofm train` does: the whole state is there, and the data starts at the beginning."""
     optimizer = adamw(lambda step: 1e-3, clip_norm=1.0, weight_decay=0.05)
-    abstract = abstract_state(TINY, optimizer, make_mesh(), "dp")
+    abstract = abstract_state(TINY, OBJECTIVE, optimizer, make_mesh(), "dp")
     restored = Checkpoints(workdir, every=1, keep=1).restore(abstract)
     assert restored is not None
     state, position = restored

@@ -10,7 +10,7 @@ import pytest
 from echofm_jax.architecture import Architecture
 from echofm_jax.masking import KINDS, noise_shape, split_tokens
 from echofm_jax.model import bind, gelu, init_params
-from echofm_jax.objective import Objective, loss_and_metrics
+from echofm_jax.objectives.echofm import EchoFMObjective, loss_and_metrics
 from echofm_jax.patches import patchify, take_tokens, unpatchify
 
 ARCH = Architecture(
@@ -44,15 +44,15 @@ def test_masked_tokens_are_predicted_as_when_all_are(params):
 def test_a_grey_clip_equals_the_same_clip_in_three_channels(params):
     data = batch("consistent")
     colour = data | {"clip": np.repeat(data["clip"][..., None], 3, -1)}
-    grey_loss, _ = loss_and_metrics(params, data, ARCH, Objective())
-    colour_loss, _ = loss_and_metrics(params, colour, ARCH, Objective())
+    grey_loss, _ = loss_and_metrics(params, data, ARCH, EchoFMObjective())
+    colour_loss, _ = loss_and_metrics(params, colour, ARCH, EchoFMObjective())
     np.testing.assert_allclose(grey_loss, colour_loss, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("prior", ["pixel", pytest.param("embedding", marks=pytest.mark.slow)])
 def test_every_masking_trains_with_finite_gradients(params, kind, prior):
-    objective = Objective(masking=kind, prior=prior)
+    objective = EchoFMObjective(masking=kind, prior=prior)
     gradient = jax.jit(jax.grad(loss_and_metrics, has_aux=True), static_argnums=(2, 3))
     grads, metrics = gradient(params, batch(kind), ARCH, objective)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((grads, metrics)))
@@ -78,9 +78,9 @@ def test_bfloat16_computes_in_bfloat16_and_stays_close(params):
     data = batch("consistent")
     visible, _ = split_tokens(data["noise"], "consistent", ARCH.steps, 0.75)
     assert bind(half, params).encoder(data["clip"], visible).dtype == jnp.bfloat16
-    loss, metrics = loss_and_metrics(params, data, half, Objective())
+    loss, metrics = loss_and_metrics(params, data, half, EchoFMObjective())
     assert loss.dtype == metrics["recon"].dtype == jnp.float32
-    full, _ = loss_and_metrics(params, data, ARCH, Objective())
+    full, _ = loss_and_metrics(params, data, ARCH, EchoFMObjective())
     np.testing.assert_allclose(loss, full, rtol=2e-2)
     assert loss != full
 
@@ -89,8 +89,8 @@ def test_recomputation_changes_no_gradient(params):
     gradient = jax.jit(jax.grad(loss_and_metrics, has_aux=True), static_argnums=(2, 3))
     none = Architecture(**{**ARCH.__dict__, "remat": "none"})
     data = batch("consistent")
-    a, _ = gradient(params, data, ARCH, Objective())
-    b, _ = gradient(params, data, none, Objective())
+    a, _ = gradient(params, data, ARCH, EchoFMObjective())
+    b, _ = gradient(params, data, none, EchoFMObjective())
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), a, b)
 
 

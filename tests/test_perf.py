@@ -6,14 +6,14 @@ import pytest
 from echofm_jax import perf
 from echofm_jax.architecture import Architecture
 from echofm_jax.config import MODELS
-from echofm_jax.objective import Objective
+from echofm_jax.objectives.echofm import EchoFMObjective
 
 
 @pytest.mark.parametrize(("model", "gflop"), [("vit_l", 374), ("vit_s", 33.5)])
 def test_presets(model, gflop):
     """Of clips in three channels, as published; a grey one saves two thirds of the first layer."""
     arch = Architecture(**MODELS[model])
-    counted = perf.forward_flops(arch, Objective(), channels=3) / 1e9
+    counted = perf.forward_flops(arch, EchoFMObjective(), channels=3) / 1e9
     assert counted == pytest.approx(gflop, rel=0.01)
 
 
@@ -35,18 +35,18 @@ def test_a_tiny_model_counted_by_hand():
         "last": 2 * 4 * 4 * 4 + 2 * 9 * 4 * 4 + 2 * 4 * 9 * 4 + 2 * 4 * 4 * 16,
         "pred": 4 * 4 * (16 * 3),  # one frame a token, in colour
     }
-    found = perf.forward_flops(arch, Objective(mask_ratio=0.5))
+    found = perf.forward_flops(arch, EchoFMObjective(mask_ratio=0.5))
     assert found == 2 * sum(multiply_adds.values())
-    assert perf.step_flops(arch, Objective(mask_ratio=0.5)) == 3 * found
+    assert perf.step_flops(arch, EchoFMObjective(mask_ratio=0.5)) == 3 * found
 
 
 def test_random_masking_keeps_a_quarter_of_all_tokens():
     arch = Architecture(**MODELS["vit_s"])
     consistent, random = (
-        perf.forward_flops(arch, Objective(masking=kind)) for kind in ("consistent", "random")
+        perf.forward_flops(arch, EchoFMObjective(masking=kind)) for kind in ("consistent", "random")
     )
     assert random == pytest.approx(consistent, rel=0.01)
-    assert perf.forward_flops(arch, Objective(mask_ratio=0.5)) > 1.3 * consistent
+    assert perf.forward_flops(arch, EchoFMObjective(mask_ratio=0.5)) > 1.3 * consistent
 
 
 def test_the_peak_is_measured_where_no_data_sheet_knows_the_chip():

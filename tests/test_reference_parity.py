@@ -19,12 +19,12 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from echofm_jax import objective as objectives
 from echofm_jax.architecture import Architecture
 from echofm_jax.losses import pixel_prior
 from echofm_jax.masking import split_tokens, token_mask
 from echofm_jax.model import bind
-from echofm_jax.objective import Objective
+from echofm_jax.objectives import echofm as objectives
+from echofm_jax.objectives.echofm import EchoFMObjective
 from echofm_jax.optimizer import adamw, learning_rate
 from echofm_jax.torch_weights import MODEL_ARGS, from_torch, to_torch
 
@@ -55,7 +55,7 @@ class Golden:
         }
         self.arch = Architecture(**sizes)
         get = settings.get
-        self.objective = Objective(
+        self.objective = EchoFMObjective(
             norm_targets=get("norm_pix_loss", False),
             prior={"pixel": "pixel", "embed": "embedding"}[get("phase_prior", "pixel")],
             prior_alpha=get("prior_center_alpha", 1.0),
@@ -95,7 +95,7 @@ def formula(key: str, shape: tuple[int, ...]) -> np.ndarray:
     return value + np.float32(1) if key.endswith(ends) else value
 
 
-def forward(params: dict, batch: dict, arch: Architecture, objective: Objective) -> dict:
+def forward(params: dict, batch: dict, arch: Architecture, objective: EchoFMObjective) -> dict:
     """Every `output.*` a golden may hold."""
     model = bind(arch, params)
     loss, terms = objectives.loss_and_metrics(params, batch, arch, objective)

@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 from echofm_jax import config, sharding
 from echofm_jax.architecture import Architecture
 from echofm_jax.errors import InputError
+from echofm_jax.objectives.echofm import EchoFMObjective
 from echofm_jax.optimizer import adamw
 from echofm_jax.step import abstract_state
 
@@ -54,7 +55,7 @@ def specs(tree) -> dict[str, P]:
 
 def abstract(model: str, preset: str, mesh=MESH):
     arch = Architecture(**config.MODELS[model])
-    return abstract_state(arch, OPTIMIZER, mesh, preset, ema=0.99)
+    return abstract_state(arch, EchoFMObjective(), OPTIMIZER, mesh, preset, ema=0.99)
 
 
 @pytest.mark.parametrize(("preset", "split"), [("fsdp", FSDP), ("fsdp_tp", FSDP_TP)])

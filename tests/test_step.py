@@ -7,22 +7,25 @@ import numpy as np
 import pytest
 from test_model import ARCH, batch
 
-from echofm_jax.objective import Objective
+from echofm_jax.objectives import Time
+from echofm_jax.objectives.echofm import EchoFMObjective
 from echofm_jax.optimizer import adamw, decay_mask
 from echofm_jax.step import init_state, state_from_params, train_step
 
+OBJECTIVE = EchoFMObjective()
 OPTIMIZER = adamw(lambda count: 1e-3, clip_norm=0.02, weight_decay=0.05)
 
 
 @pytest.fixture(scope="module")
 def state():
-    return jax.jit(functools.partial(init_state, ARCH, OPTIMIZER))(jax.random.key(0))
+    return jax.jit(functools.partial(init_state, ARCH, OBJECTIVE, OPTIMIZER))(jax.random.key(0))
 
 
 def update(state, data, **options):
     step = functools.partial(
-        train_step, arch=ARCH, objective=Objective(), optimizer=OPTIMIZER, **options
-    )
+        train_step, arch=ARCH, objective=OBJECTIVE, optimizer=OPTIMIZER,
+        clock=lambda step: Time(step, 1.0), **options,
+    )  # fmt: skip
     return jax.jit(step)(state, data)
 
 
@@ -59,11 +62,14 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_counts(state):
 
 
 def test_an_average_starts_as_the_parameters():
-    start = jax.eval_shape(lambda key: init_state(ARCH, OPTIMIZER, key, 0.9), jax.random.key(0))
+    start = jax.eval_shape(
+        lambda key: init_state(ARCH, OBJECTIVE, OPTIMIZER, key, 0.9), jax.random.key(0)
+    )
     assert jax.tree.structure(start["ema"]) == jax.tree.structure(start["params"])
     params = {"kernel": np.ones(3, np.float32)}
-    np.testing.assert_array_equal(state_from_params(params, OPTIMIZER, 0.9)["ema"]["kernel"], 1)
-    assert "ema" not in state_from_params(params, OPTIMIZER)
+    kept = state_from_params(params, OBJECTIVE, OPTIMIZER, 0.9)
+    np.testing.assert_array_equal(kept["ema"]["kernel"], 1)
+    assert not {"ema", "own"} & state_from_params(params, OBJECTIVE, OPTIMIZER).keys()
 
 
 def test_decay_spares_biases_and_norms_only(state):

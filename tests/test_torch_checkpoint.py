@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from echofm_jax.architecture import Architecture
 from echofm_jax.errors import InputError
-from echofm_jax.objective import Objective
+from echofm_jax.objectives.echofm import EchoFMObjective
 from echofm_jax.torch_checkpoint import infer_architecture, read_checkpoint, read_official
 from echofm_jax.torch_weights import to_arguments, to_objective, to_torch, torch_shapes
 
@@ -22,7 +22,7 @@ TINY = Architecture(
     frames=8, size=48, tubelet=4, patch=8, width=24, depth=3, heads=3,
     decoder_width=16, decoder_depth=2, decoder_heads=2, pred_frames=4,
 )  # fmt: skip
-ARGUMENTS = to_arguments(dataclasses.asdict(TINY), dataclasses.asdict(Objective()))
+ARGUMENTS = to_arguments(dataclasses.asdict(TINY), dataclasses.asdict(EchoFMObjective()))
 
 
 def random_state(arch: Architecture = TINY) -> dict[str, torch.Tensor]:
@@ -101,10 +101,10 @@ def test_an_unusual_width_asks_for_its_heads(tmp_path: Path):
 
 
 def test_arguments_make_the_round_trip():
-    objective = Objective(prior="embedding", cycle_weight=0.0, norm_targets=False)
+    objective = EchoFMObjective(prior="embedding", cycle_weight=0.0, norm_targets=False)
     arguments = to_arguments(dataclasses.asdict(TINY), dataclasses.asdict(objective))
     assert arguments["phase_prior"] == "embed" and arguments["img_size"] == 48
-    assert Objective(**to_objective(arguments)) == objective
+    assert EchoFMObjective(**to_objective(arguments)) == objective
     assert to_objective({"phase_prior": "pixel", "lr": 1}) == {"prior": "pixel"}
 
 

@@ -5,7 +5,6 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from echofm_jax import config as configs
-from echofm_jax import perf
 from echofm_jax.planning import hlo, roofline, schedule, traffic
 from echofm_jax.planning.aot import Compiled
 from echofm_jax.planning.collectives import collectives, summary
@@ -52,7 +51,7 @@ def facts(
     """
     arch, objective = configs.architecture(config), configs.objective(config)
     recipe = configs.recipe(config, train_records)
-    clip_flops = perf.step_flops(arch, objective)
+    clip_flops = objective.step_flops(arch)
     batch = config.data.batch_size
     result = {
         "topology": topology.name,

@@ -1,14 +1,13 @@
-"""The EchoFM objective: a batch and parameters in, the total loss and its terms out.
-
-What a training loop needs to know of an objective is this file: how its parameters are made
-(`model.init_params`), what a batch holds (`clip`, `noise`), and `loss_and_metrics`.
-"""
+"""The EchoFM objective: masked reconstruction, periodic contrast, distillation of the prior."""
 
 import dataclasses
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
 
+from data_pipelines.augment import Augment
 from echofm_jax.architecture import Architecture
 from echofm_jax.cycle_gate import cycle_gate
 from echofm_jax.losses import (
@@ -18,13 +17,14 @@ from echofm_jax.losses import (
     reconstruction,
     self_similarity,
 )
-from echofm_jax.masking import split_tokens
-from echofm_jax.model import bind
-from echofm_jax.patches import take_tokens, target_patches, with_channels
+from echofm_jax.masking import noise_shape, split_tokens
+from echofm_jax.model import bind, init_params
+from echofm_jax.patches import CHANNELS, take_tokens, target_patches, with_channels
+from echofm_jax.perf import step_flops
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Objective:
+class EchoFMObjective:
     """Weights and choices of the loss; the defaults are the public implementation's."""
 
     norm_targets: bool = True  # reconstruct per-patch normalised pixels
@@ -40,9 +40,9 @@ class Objective:
     masking: str = "consistent"
     mask_ratio: float = 0.75
 
-    def problems(self, steps: int) -> list[str]:
+    def problems(self, arch: Architecture) -> list[str]:
         """What is impossible about these numbers for so many time steps; empty if nothing."""
-        lag, gate = self.min_positive_lag, self.cycle_gate
+        lag, gate, steps = self.min_positive_lag, self.cycle_gate, arch.steps
         rules = [
             (not 1 <= lag < steps, f"objective.min_positive_lag={lag} is not from 1 to {steps - 1}:"
              f" model.frames / model.tubelet is {steps} time steps"),
@@ -53,12 +53,62 @@ class Objective:
         ]  # fmt: skip
         return [text for broken, text in rules if broken]
 
+    def init_params(self, arch: Architecture, key: jax.Array) -> dict:
+        """Encoder, projector and decoder."""
+        return init_params(arch, key)
+
+    def init_own(self, params: dict) -> dict:
+        """Nothing."""
+        return {}
+
+    def batch(
+        self, arch: Architecture, batch_size: int, colour: bool
+    ) -> dict[str, jax.ShapeDtypeStruct]:
+        """`clip` [B, T, S, S(, 3)] and the `noise` that decides what of it is hidden."""
+        shape = (batch_size, arch.frames, arch.size, arch.size, *(CHANNELS,) * colour)
+        noise = (batch_size, *noise_shape(self.masking, arch.steps, arch.positions))
+        return {
+            "clip": jax.ShapeDtypeStruct(shape, jnp.uint8),
+            "noise": jax.ShapeDtypeStruct(noise, jnp.float32),
+        }
+
+    def loader_fields(self, arch: Architecture, data: ConfigDict) -> dict:
+        """Windows of clips."""
+        return {
+            "frames": arch.frames,
+            "size": arch.size,
+            "tubelet": arch.tubelet,
+            "patch": arch.patch,
+            "masking": self.masking,
+            "window_seconds": data.window_seconds,
+            "assumed_fps": data.assumed_fps,
+            "augment": Augment(**data.augment),
+        }
+
+    def loss(
+        self, params: dict, batch: dict, *, arch: Architecture, own: dict, at_use: Callable | None,
+        time: tuple,
+    ) -> tuple[jax.Array, dict]:  # fmt: skip
+        """`loss_and_metrics`, which no time changes."""
+        return loss_and_metrics(params, batch, arch, self, at_use)
+
+    def after_update(self, own: dict, params: dict, seen: dict, time: tuple) -> dict:
+        """Nothing is kept."""
+        return own
+
+    def rates(self, arch: Architecture) -> None:
+        """All parameters learn at the same rate."""
+
+    def step_flops(self, arch: Architecture) -> float:
+        """Forward and backward of one clip."""
+        return step_flops(arch, self)
+
 
 def loss_and_metrics(
     params: dict,
     batch: dict[str, jax.Array],
     arch: Architecture,
-    objective: Objective,
+    objective: EchoFMObjective,
     at_use: Callable | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Batch {clip [B, T, H, W(, C)], noise [B, ...]} → (total loss, {term: scalar float32}).
@@ -98,7 +148,7 @@ def loss_and_metrics(
 
 
 def prior_similarity(
-    clips: jax.Array, similarity: jax.Array, arch: Architecture, objective: Objective
+    clips: jax.Array, similarity: jax.Array, arch: Architecture, objective: EchoFMObjective
 ) -> jax.Array:
     """The prior [B, t, t], never a path for gradients."""
     if objective.prior == "embedding":
