@@ -15,36 +15,24 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from data_pipelines.augment import NONE, Augment
+from data_pipelines.augment import Augment
 from echofm_jax import config_file, remat
-from echofm_jax.architecture import Architecture
+from echofm_jax.config_defaults import DEFAULTS, MODELS, OBJECTIVES, default_config, image_config
 from echofm_jax.config_file import leaves, pick
+from echofm_jax.dinov2_losses import CENTERINGS
 from echofm_jax.errors import InputError
+from echofm_jax.image_architecture import FFNS
 from echofm_jax.masking import KINDS
 from echofm_jax.objectives import METHODS, Objective, Time
-from echofm_jax.objectives.echofm import EchoFMObjective
 from echofm_jax.sharding import PRESETS
 
-MODELS = {
-    "vit_s": {"width": 384, "depth": 12, "heads": 6,
-              "decoder_width": 192, "decoder_depth": 4, "decoder_heads": 6},
-    "vit_b": {"width": 768, "depth": 12, "heads": 12},
-    "vit_l": {"width": 1024, "depth": 24, "heads": 16},
-    "vit_h": {"width": 1280, "depth": 32, "heads": 16, "patch": 14},
-    "vit_g": {"width": 1408, "depth": 40, "heads": 16, "patch": 14,
-              "mlp_ratio": 6144 / 1408, "decoder_mlp_ratio": 4.0},
-    "vit_e": {"width": 1792, "depth": 56, "heads": 16, "patch": 14,
-              "mlp_ratio": 15360 / 1792, "decoder_mlp_ratio": 4.0},
-}  # fmt: skip
-OBJECTIVES = {
-    "official": {},  # pixel prior and distillation: the public implementation
-    "paper": {"prior": "embedding", "cycle_weight": 0.0},  # the paper's equations
-    "plus": {"embedding_alpha": 1.0, "cycle_gate": 0.5, "min_positive_lag": 2},  # docs/results.md
-}
+__all__ = ["MODELS", "OBJECTIVES", "default_config", "image_config", "pick"]
 CHOICES = {
     "model.dtype": ("float32", "bfloat16"),
     "model.attention": ("auto", "plain", "splash"),
     "model.remat": remat.KINDS,
+    "model.ffn": FFNS,
+    "objective.centering": CENTERINGS,
     "objective.prior": ("pixel", "embedding"),
     "objective.masking": KINDS,
     "mesh.preset": tuple(PRESETS),
@@ -52,61 +40,6 @@ CHOICES = {
     "optim.moments_dtype": ("float32", "bfloat16"),
     "optim.reduce_dtype": ("float32", "bfloat16"),
 }
-
-
-def default_config(model: str, variant: str) -> ConfigDict:
-    """The recipe of the paper for a model preset and an objective preset (`paper`, `official`)."""
-    return ConfigDict({
-        "seed": 0,
-        "method": "echofm",  # of objectives.METHODS
-        "model": dataclasses.asdict(Architecture(**pick(MODELS, model, "model"))),
-        "objective": dataclasses.asdict(EchoFMObjective(**pick(OBJECTIVES, variant, "variant"))),
-        "data": {
-            "dir": "",  # what `echofm ingest --data_dir` wrote, or a mixture of them (a JSON file)
-            "cache_dir": "",  # a folder on a local disk for copies of the shards
-            "batch_size": 256,  # clips per update, over all devices
-            "window_seconds": 0.0,  # 0: consecutive frames, as the paper
-            "assumed_fps": 30.0,  # for clips whose rate is unknown
-            "windows_per_record": 1,  # clips from each reading of a record, together in a batch
-            "augment": dataclasses.asdict(NONE),  # none, as the paper
-            "max_bad_records": 1e-3,  # share of an epoch that may be unreadable; 0: none
-            "workers": 0,  # decoding threads; 0: one a core, at most 8
-        },
-        "optim": {
-            "blr": 1e-3,  # learning rate = blr * batch_size / 256, or as `scaling` says
-            "scaling": "linear",  # `sqrt`: blr * sqrt(batch_size / 1024)
-            "min_lr": 0.0,
-            "epochs": 200.0,
-            "warmup_epochs": 10.0,
-            "steps": 0,  # > 0: that many updates, warm-up in the same proportion
-            "b2": 0.95,  # of Adam
-            "weight_decay": 0.05,
-            "weight_decay_growth": 1.0,  # in the end it is so many times as large; along a cosine
-            "clip_norm": 0.02,
-            "accumulate": 1,  # microbatches per update
-            "ema": 0.0,  # decay of the parameters' moving average; 0: none is kept
-            "moments_dtype": "float32",  # of Adam's moments at rest
-            "reduce_dtype": "float32",  # in which gradients cross chips
-        },
-        "mesh": {  # slice × data × fsdp × tensor; data takes the devices that the others leave
-            "preset": "dp",
-            "slices": 1,  # TPU slices
-            "fsdp": 1,  # devices that share the parameters
-            "tensor": 1,  # devices that share a layer
-        },
-        "train": {
-            "log_every": 10,
-            "checkpoint_every": 500,  # steps
-            "keep": 3,  # checkpoints
-            "evaluate_every": 500,  # steps, on held-out clips; 0: never
-            "evaluate_batches": 8,  # the same ones each time
-            "max_bad_steps": 10,  # non-finite steps in a row before the run stops
-            "watchdog": 10.0,  # times the median step until all stacks are shown; 0: never
-        },
-    })  # fmt: skip
-
-
-DEFAULTS = {"echofm": lambda: default_config("vit_l", "official")}  # method → any of its configs
 
 
 def parse(overrides: Sequence[str], spec: str) -> ConfigDict:
@@ -190,7 +123,9 @@ def anywhere(config: ConfigDict) -> Any:
 def objective(config: ConfigDict) -> Objective:
     """The objective's part of a config."""
     _, kind = METHODS[config.method]
-    return kind(**config.objective)
+    ranges = (list, tuple)  # JSON knows lists only
+    fields = config.objective.items()
+    return kind(**{name: tuple(x) if isinstance(x, ranges) else x for name, x in fields})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -273,6 +208,9 @@ def refuse_other_model(config: ConfigDict, known: ConfigDict, workdir: Path) -> 
         "optim.moments_dtype": lambda c: c.optim.moments_dtype,
         "optim.ema > 0": lambda c: c.optim.ema > 0,
     }
+    if config.method == known.method:
+        shapes = METHODS[config.method][1].SHAPES
+        kind |= {f"objective.{name}": lambda c, name=name: c.objective[name] for name in shapes}
     different += [
         f"{name} is {of(config)} (the workdir has {of(known)})"
         for name, of in kind.items()

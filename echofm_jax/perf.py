@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+from data_pipelines.crop_masks import most_masked
 
 from echofm_jax.architecture import Architecture
 from echofm_jax.masking import num_kept
 from echofm_jax.patches import CHANNELS
+from echofm_jax.student_teacher import GLOBAL_CROPS
 
 if TYPE_CHECKING:
+    from echofm_jax.image_architecture import ImageArchitecture
+    from echofm_jax.objectives.dinov2 import DINOv2Objective
     from echofm_jax.objectives.echofm import EchoFMObjective
 
 PEAK_TFLOPS = {  # device_kind → bfloat16 peak of one chip, from the vendors' data sheets
@@ -57,6 +61,23 @@ def forward_flops(arch: Architecture, objective: "EchoFMObjective", channels: in
 def step_flops(arch: Architecture, objective: "EchoFMObjective") -> float:
     """Forward and backward of one clip, recomputation not counted."""
     return 3 * forward_flops(arch, objective)
+
+
+def image_step_flops(arch: "ImageArchitecture", objective: "DINOv2Objective") -> float:
+    """Of one image's crops: the student's forward and backward, the teacher's forward."""
+    d, gated = arch.width, arch.ffn == "swiglu"
+
+    def backbone(patches: int) -> float:
+        n = 1 + arch.registers + patches
+        block = 4 * n * d * d + 2 * n * n * d + (2 + gated) * n * d * arch.hidden
+        return 2 * (patches * arch.patch**2 * CHANNELS * d + arch.depth * block)
+
+    hidden, bottleneck = objective.hidden, objective.bottleneck
+    head = 2 * (d * hidden + hidden**2 + hidden * bottleneck + bottleneck * objective.prototypes)
+    masked = most_masked(arch.positions, objective.mask_ratio)
+    of_global = GLOBAL_CROPS * (backbone(arch.positions) + head) + masked * head
+    of_local = backbone((objective.local_size // arch.patch) ** 2) + head
+    return 3 * (of_global + objective.local_crops * of_local) + of_global
 
 
 def peak_flops() -> tuple[float, str]:

@@ -1,7 +1,8 @@
 """What is learned. An objective is everything about training that the loop does not know.
 
-`echofm.py` is EchoFM: a video masked autoencoder with periodic contrast. A config names its
-objective (`method`), and this file is where the name becomes one.
+`echofm.py` is EchoFM: a video masked autoencoder with periodic contrast; `dinov2.py` is DINOv2 on
+single frames, as EchoApex pre-trains. A config names its objective (`method`), and this file is
+where the name becomes one. All that an objective owns is in its class.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 
 from echofm_jax.architecture import Architecture
+from echofm_jax.image_architecture import ImageArchitecture
+from echofm_jax.objectives.dinov2 import DINOv2Objective
 from echofm_jax.objectives.echofm import EchoFMObjective
 
 Batch = dict[str, jax.Array]
@@ -27,6 +30,8 @@ class Objective(Protocol):
 
     A field of a config's `objective` section is a field of it.
     """
+
+    SHAPES: tuple[str, ...]  # its fields that the state's shapes follow from
 
     def problems(self, arch: Any) -> list[str]:
         """What is impossible about its numbers for such a model; empty if nothing."""
@@ -61,4 +66,7 @@ class Objective(Protocol):
         """Forward and backward of one sample, recomputation not counted."""
 
 
-METHODS = {"echofm": (Architecture, EchoFMObjective)}
+METHODS = {
+    "echofm": (Architecture, EchoFMObjective),
+    "dinov2": (ImageArchitecture, DINOv2Objective),
+}

@@ -40,6 +40,8 @@ class EchoFMObjective:
     masking: str = "consistent"
     mask_ratio: float = 0.75
 
+    SHAPES = ()
+
     def problems(self, arch: Architecture) -> list[str]:
         """What is impossible about these numbers for so many time steps; empty if nothing."""
         lag, gate, steps = self.min_positive_lag, self.cycle_gate, arch.steps
