@@ -76,6 +76,8 @@ def check(config: ConfigDict) -> None:
         problems += unused_axes(config)
         if "augment" in config.data:
             problems += [f"data.{told}" for told in Augment(**config.data.augment).problems()]
+        if config.method == "dinov2":
+            problems += batch_problems(config)
         if config.data.batch_size % config.optim.accumulate:
             problems.append(
                 f"data.batch_size={config.data.batch_size} is not divisible by "
@@ -85,11 +87,26 @@ def check(config: ConfigDict) -> None:
         problems.append(f"train.evaluate_every={config.train.evaluate_every} is negative")
     if config.train.watchdog and not config.train.watchdog > 1:
         problems.append(f"train.watchdog={config.train.watchdog} is neither 0 nor above 1")
-    for name in ("objective.mask_ratio", "optim.ema", "optim.b2", "data.max_bad_records"):
-        if not 0 <= flat.get(name, 0) < 1:
+    for name in ("optim.ema", "optim.b2", "data.max_bad_records"):
+        if not 0 <= flat[name] < 1:
             problems.append(f"{name}={flat[name]} is not in [0, 1)")
     if problems:
         raise InputError(f"config: {'; '.join(problems)}")
+
+
+def batch_problems(config: ConfigDict) -> list[str]:
+    """What makes a batch too small for losses that compare images, or splits it for them."""
+    problems = []
+    if config.data.batch_size < 2:
+        problems.append("data.batch_size=1: KoLeo and Sinkhorn-Knopp compare images: choose more")
+    if config.optim.accumulate > 1:
+        problems.append(
+            f"optim.accumulate={config.optim.accumulate}: the prototypes are shared out over a "
+            "whole batch: choose 1"
+        )
+    if config.optim.ema:
+        problems.append(f"optim.ema={config.optim.ema}: the teacher is the average: choose 0")
+    return problems
 
 
 def unused_axes(config: ConfigDict) -> list[str]:

@@ -52,6 +52,8 @@ class EchoFMObjective:
              f"objective.embedding_alpha={self.embedding_alpha} is not in [0, 1]"),
             (not 0 <= gate <= 2,  # cosines differ by no more
              f"objective.cycle_gate={gate} is not in [0, 2]"),
+            (not 0 <= self.mask_ratio < 1,
+             f"objective.mask_ratio={self.mask_ratio} is not in [0, 1)"),
         ]  # fmt: skip
         return [text for broken, text in rules if broken]
 
