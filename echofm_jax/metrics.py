@@ -8,7 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-SHOWN = ("loss", "recon", "triplet", "cycle", "grad_norm")
+SHOWN = (  # those that the objective has
+    "loss", "recon", "triplet", "cycle", "dino_global", "dino_local", "ibot", "koleo", "grad_norm",
+)  # fmt: skip
 
 
 class MetricWriter:
@@ -67,7 +69,7 @@ class Progress:
 
     def update(self, step: int, values: dict[str, float]) -> None:
         """Show a step's values."""
-        text = ", ".join(f"{name} {values[name]:.4g}" for name in SHOWN)
+        text = ", ".join(f"{name} {values[name]:.4g}" for name in SHOWN if name in values)
         text += (
             f", {values['clips_per_s']:.3g} clips/s, {values['clips_per_s_per_chip']:.3g} a chip"
         )
