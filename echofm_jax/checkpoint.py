@@ -201,7 +201,7 @@ def _sums(state: dict) -> dict:
 def load_params(workdir: Path | str, step: int | None = None) -> tuple[dict, int]:
     """Parameters of a workdir's newest whole checkpoint (or of `step`) as numpy, and the step.
 
-    Where the run keeps their moving average, it is the average that is read.
+    Where the run keeps their moving average, it is the average that is read; of DINOv2 the teacher.
     """
     folder = Path(workdir).absolute() / "checkpoints"
     steps = ocp.path.step.checkpoint_steps(folder) if folder.is_dir() else []
@@ -220,15 +220,20 @@ def _read_params(folder: Path, step: int) -> dict:
     handlers = {"state": ocp.PyTreeCheckpointHandler(), "data": ocp.JsonCheckpointHandler()}
     with ocp.CheckpointManager(folder, item_handlers=handlers) as manager:
         tree = manager.item_metadata(step)["state"].tree
-        name = "ema" if "ema" in tree else "params"
-        wanted = {name: tree[name]}
+        own = tree.get("own", {})
+        if "teacher" in own:
+            wanted = {"own": {"teacher": own["teacher"]}}
+        else:
+            name = "ema" if "ema" in tree else "params"
+            wanted = {name: tree[name]}
         as_numpy = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
         state = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
         found = manager.restore(
             step, args=ocp.args.Composite(state=state, data=ocp.args.JsonRestore())
         )
     expected = found["data"]["fingerprint"]
-    for path, value in fingerprint({name: found["state"][name]}).items():
+    for path, value in fingerprint(found["state"]).items():
         if expected[path] != value:
             raise ValueError(f"{path} is not what was saved")
-    return found["state"][name]
+    (state,) = found["state"].values()
+    return state["teacher"] if "own" in wanted else state

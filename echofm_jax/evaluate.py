@@ -25,9 +25,6 @@ from echofm_jax.errors import InputError
 from echofm_jax.measures import SHOWN
 
 if TYPE_CHECKING:
-    import jax
-
-    from echofm_jax.architecture import Architecture
     from echofm_jax.held_out_recordings import HeldOut
 
 EXAMPLE = """example:
@@ -87,11 +84,9 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, f
     from echofm_jax import config as configs
     from echofm_jax import visualize
     from echofm_jax.checkpoint import load_params
-    from echofm_jax.evaluation_figures import draw_figures
-    from echofm_jax.held_out import measure_clips
+    from echofm_jax.evaluated import evaluated
     from echofm_jax.held_out_recordings import measure_recordings
     from echofm_jax.metrics import read_metrics
-    from echofm_jax.model import init_params
     from echofm_jax.recordings import describe, read_recording, sector_mask
     from echofm_jax.train import loader_config
 
@@ -100,9 +95,11 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, f
     if not config.data.dir:
         raise InputError(f"{workdir}: its config.json has no data.dir: train it on some data first")
     params, step = load_params(workdir, step)
-    arch, objective = configs.anywhere(config), configs.objective(config)
-    fresh = jax.jit(init_params, static_argnums=0)(arch, jax.random.key(config.seed + 1))
-    models = {"model": jax.device_put(params), "random": fresh}
+    kind = evaluated(config)
+    models = {
+        "model": jax.device_put(params),
+        "random": kind.init(jax.random.key(config.seed + 1)),
+    }
     info = mixture.dataset_info(config.data.dir)
     split = choose_split(info.records, split, config.data.dir)
     cfg = loader_config(
@@ -112,6 +109,7 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, f
         num_epochs=1,
         batch_size=BATCH,
         labels=True,
+        **kind.loader_fields,
     )
     source = ClipSource(cfg.data_dir, split)
 
@@ -123,12 +121,11 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, f
     loader = make_loader(cfg)
     first = with_sectors(next(loader))
     rest = map(with_sectors, islice(loader, batches - 1))
-    clips = measure_clips(models, chain([first], rest), arch, objective)
+    clips = kind.measure(models, chain([first], rest))
     loader.close()
     index = clips.pop("index").tolist()
     # ---- whole recordings ------------------------------------------------------------------
-    embed = jax.jit(partial(embed_clips, arch=arch))
-    embedders = {name: partial(embed, params) for name, params in models.items()}
+    embedders = {name: partial(kind.embed, params) for name, params in models.items()}
 
     def described(source: ClipSource, rows: Sequence[int], fit: bool) -> Iterator:
         for some in tqdm(np.array_split(rows, -(-len(rows) // TOGETHER)), disable=None):
@@ -137,41 +134,24 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, f
                 group = [recording for recording in group if recording.labelled]
             if group:
                 frames = [recording.frames for recording in group]
-                yield from zip(group, describe(frames, embedders, arch, fine=not fit), strict=True)
+                found = describe(frames, embedders, kind.arch, fine=not fit)
+                yield from zip(group, found, strict=True)
 
     training = ()
     if split != "train" and info.records.get("train"):  # else heads would be scored on their own
         known = ClipSource(cfg.data_dir, "train")
         rows = np.linspace(0, len(known) - 1, min(fit, len(known))).astype(int)
         training = described(known, rows, fit=True)
-    held_out = measure_recordings(training, described(source, index, fit=False), arch)
+    held_out = measure_recordings(training, described(source, index, fit=False), kind.arch)
     # ---- numbers and figures ---------------------------------------------------------------
     found = {"step": step, "split": split, "clips": len(index)}
     found |= {"fitted_on": held_out.fitted_on, "patients": len(set(held_out.patients))}
     found |= summary(clips, held_out)
-    draw_figures(
-        workdir / "figures",
-        models["model"],
-        first,
-        held_out,
-        arch,
-        objective,
-        split,
-        info.simulated,
-    )
+    kind.draw(workdir / "figures", models["model"], first, held_out, split, info.simulated)
     if logged := read_metrics(workdir / "metrics.jsonl"):
         visualize.loss_curves(workdir / "figures" / "loss.png", logged)
     write_text(workdir / "evaluation.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     return found
-
-
-def embed_clips(params: dict, clips: "jax.Array", *, arch: "Architecture") -> tuple:
-    """Frame embeddings [B, t, D] of clips, and the mean of each step's tokens [B, t, D]."""
-    from echofm_jax.encode import encode
-
-    found = encode(params, clips, arch=arch)
-    tokens = found.tokens.reshape(len(clips), arch.steps, arch.positions, -1)  # [B, t, L, D]
-    return found.frames, tokens.mean(2)
 
 
 def choose_split(records: Mapping[str, int], split: str | None, data_dir: str) -> str:

@@ -27,22 +27,23 @@ def draw_figures(
     params: dict,
     batch: dict,
     held_out: HeldOut,
-    arch: Architecture,
-    objective: EchoFMObjective,
     split: str,
     simulated: bool,
+    *,
+    arch: Architecture,
+    objective: EchoFMObjective,
 ) -> None:
-    """Draw what there is to show.
+    """Draw what there is to show of an EchoFM.
 
     Args:
       folder: of the pictures.
       params: the model's.
       batch: of held-out clips, as `held_out.measure_clips` takes it; its first one is drawn.
       held_out: their recordings, measured.
-      arch: of the model.
-      objective: how it hides tubelets.
       split: of the clips.
       simulated: whether the data set comes from the phantom; then every figure says so.
+      arch: of the model.
+      objective: how it hides tubelets.
     """
     said = {"simulated": simulated}
     rate, clip = float(batch["fps"][0]), batch["clip"][:1]
@@ -58,12 +59,20 @@ def draw_figures(
     visualize_attention.attention_map(
         folder / "attention.png", grey(clip[0]), drawn_on, seconds, **said
     )
+    draw_recordings(folder, params, batch, held_out, split, simulated, tubelet=arch.tubelet)
+
+
+def draw_recordings(
+    folder: Path, params: dict, batch: dict, held_out: HeldOut, split: str, simulated: bool, *,
+    tubelet: int,
+) -> None:  # fmt: skip
+    """What any model's embeddings of recordings show; arguments as `draw_figures` takes them."""
     if held_out.drawn is not None:
-        draw_recording(folder, held_out, arch.tubelet, simulated)
+        draw_recording(folder, held_out, tubelet, simulated)
     train, test = held_out.train, held_out.test
     if train is not None:
         sides = [(part.video["model"], part.view.tolist()) for part in (train, test)]
-        visualize_views.view_map(folder / "views.png", *sides, split, **said)
+        visualize_views.view_map(folder / "views.png", *sides, split, simulated=simulated)
 
 
 def draw_recording(folder: Path, held_out: HeldOut, tubelet: int, simulated: bool) -> None:
