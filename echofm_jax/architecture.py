@@ -36,6 +36,14 @@ class Architecture:
     remat: str = "full"  # what the backward pass recomputes: `full`, `dots` or `none` (remat.py)
 
     @property
+    def summary(self) -> str:
+        """Sizes, for a person."""
+        return (
+            f"{self.width} × {self.depth}, decoder {self.decoder_width} × {self.decoder_depth} "
+            f"({self.decoder_heads} heads)"
+        )
+
+    @property
     def hidden(self) -> int:
         """Hidden units of the encoder's and the projector's MLPs."""
         return int(self.width * self.mlp_ratio)

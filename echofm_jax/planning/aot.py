@@ -237,7 +237,7 @@ def _keep(compiled: Compiled, path: Path) -> None:
 
 
 def _state_bytes(step) -> dict[str, int]:
-    kinds = {"params": "parameters", "opt_state": "moments", "ema": "average"}
+    kinds = {"params": "parameters", "opt_state": "moments", "ema": "average", "own": "teacher"}
     parts = {}
     for name, tree in step.state.items():
         kind = kinds.get(name, "counters")

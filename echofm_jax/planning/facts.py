@@ -61,9 +61,8 @@ def facts(
         "device_kind": topology.chip.device_kind,
         "mesh": compiled.mesh,
         "preset": config.mesh.preset,
-        "model": {"width": arch.width, "depth": arch.depth, "decoder_width": arch.decoder_width,
-                  "decoder_depth": arch.decoder_depth, "decoder_heads": arch.decoder_heads,
-                  "dtype": arch.dtype, "remat": arch.remat},
+        "model": {"method": config.method, "summary": arch.summary, "width": arch.width,
+                  "depth": arch.depth, "dtype": arch.dtype, "remat": arch.remat},
         "batch_size": batch,
         "clips_per_chip": batch / topology.chips,
         "steps": recipe.steps,
@@ -101,9 +100,12 @@ def facts(
     }  # fmt: skip
 
 
+STATE = ("parameters", "moments", "average", "teacher")  # kinds of what a step updates
+
+
 def hbm(compiled: Compiled, topology: Topology) -> dict:
     """HBM of one chip by kind. Without an executable only the state and the total are known."""
-    parts = {kind: compiled.state.get(kind, 0) for kind in ("parameters", "moments", "average")}
+    parts = {kind: compiled.state.get(kind, 0) for kind in STATE}
     parts["batch"] = compiled.state["batch"]
     known = sum(parts.values())
     if compiled.fits:

@@ -6,7 +6,7 @@ from echofm_jax.planning.topology import GIB
 
 NAMES = {
     "parameters": "parameters", "moments": "Adam's moments", "average": "average of parameters",
-    "batch": "batch", "gradients": "gradients", "activations": "activations and temporaries",
+    "teacher": "teacher", "batch": "batch", "gradients": "gradients", "activations": "activations and temporaries",
     "gradients_and_activations": "gradients, activations, temporaries", "program": "program",
     "padding": "padding and outputs",
 }  # fmt: skip
@@ -20,9 +20,8 @@ def describe(plan: dict) -> str:
     lines += [
         f"{plan['slices']} × {plan['topology']}: {plan['chips']} chips ({plan['device_kind']}), "
         f"{plan['hosts']} hosts, mesh {mesh or '1 chip'}, preset {plan['preset']}",
-        f"model {model['width']} × {model['depth']}, decoder {model['decoder_width']} × "
-        f"{model['decoder_depth']} ({model['decoder_heads']} heads), {model['dtype']}, remat "
-        f"{model['remat']}; {plan['batch_size']} clips a step, {plan['clips_per_chip']:g} a chip",
+        f"{model['method']}, model {model['summary']}, {model['dtype']}, remat {model['remat']}; "
+        f"{plan['batch_size']} clips a step, {plan['clips_per_chip']:g} a chip",
         f"{plan['steps']:,} steps = {plan['epochs']:.4g} epochs of {plan['clips']:,} clips",
         "",
         "HBM of one chip, GiB",
