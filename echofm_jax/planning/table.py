@@ -6,7 +6,8 @@ from echofm_jax.planning.topology import GIB
 
 NAMES = {
     "parameters": "parameters", "moments": "Adam's moments", "average": "average of parameters",
-    "teacher": "teacher", "batch": "batch", "gradients": "gradients", "activations": "activations and temporaries",
+    "teacher": "teacher", "batch": "batch", "gradients": "gradients",
+    "activations": "activations and temporaries",
     "gradients_and_activations": "gradients, activations, temporaries", "program": "program",
     "padding": "padding and outputs",
 }  # fmt: skip
