@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
-from data_pipelines.crop_masks import most_masked
 
+from data_pipelines.crop_masks import most_masked
 from echofm_jax.architecture import Architecture
 from echofm_jax.masking import num_kept
 from echofm_jax.patches import CHANNELS

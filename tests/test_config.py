@@ -10,6 +10,8 @@ from echofm_jax.errors import InputError
 from echofm_jax.objectives.echofm import EchoFMObjective
 
 FILES = sorted((REPO / "configs").glob("*.py"))
+IMAGES = [path for path in FILES if path.stem.startswith("echoapex")]
+FILES = [path for path in FILES if path not in IMAGES]
 # width, depth, heads, decoder width, depth, heads, patch
 SIZES = {
     "vit_s": (384, 12, 6, 192, 4, 6, 16),
@@ -59,6 +61,67 @@ def test_every_config_file_loads(path, variant):
         assert (config.optim.epochs, config.optim.warmup_epochs) == (200, 10)
         assert (config.optim.blr, config.optim.clip_norm) == (1e-3, 0.02)
         assert config.optim.weight_decay == 0.05
+
+
+@pytest.mark.parametrize("path", IMAGES, ids=lambda path: path.stem)
+def test_every_config_file_of_echoapex_loads(path):
+    config = configs.parse([], str(path))
+    arch, objective = configs.architecture(config), configs.objective(config)
+    assert config.method == "dinov2" and not objective.other_frame
+    assert (config.optim.b2, config.optim.weight_decay_growth) == (0.999, 10)
+    width = {"echoapex_vitb": 768, "echoapex_vitl": 1024, "echoapex_smoke": 192}[path.stem]
+    assert arch.width == width
+    if path.stem != "echoapex_smoke":
+        assert (arch.patch, arch.size, arch.drop_path, objective.prototypes) == (
+            14,
+            224,
+            0.3,
+            65536,
+        )
+        assert configs.recipe(config, 10**6).peak_lr == pytest.approx(0.004)
+        assert configs.parse([], f"{path}:other_frame").objective.other_frame
+
+
+def test_an_image_config_survives_its_file(tmp_path):
+    overrides = ["--config.objective.mask_ratio=(0.2,0.4)", "--config.data.batch_size=256"]
+    config = configs.parse(overrides, str(IMAGES[0]))
+    assert configs.recipe(config, 100).steps == config.optim.steps
+    configs.save(config, tmp_path)
+    loaded = configs.load(tmp_path)
+    assert configs.objective(loaded) == configs.objective(config)
+    assert configs.objective(loaded).mask_ratio == (0.2, 0.4)
+    assert hash(configs.objective(loaded))  # it is an argument of what is compiled
+    configs.refuse_other_model(config, loaded, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("objective.local_size", 50, r"objective\.local_size=50 is not divisible by .*: choose 48"),
+        ("objective.prototypes", 0, r"objective\.prototypes=0 must be at least 1"),
+        ("objective.momentum", 1.5, r"objective\.momentum=1\.5 is not in \[0, 1\]"),
+        ("objective.centering", "mean", "objective.centering='mean' is none of sinkhorn_knopp"),
+        ("model.size", 100, r"model\.size=100 is not divisible by model\.patch=16"),
+        ("data.batch_size", 1, r"data\.batch_size=1: KoLeo and Sinkhorn-Knopp compare images"),
+        ("optim.accumulate", 2, r"optim\.accumulate=2: the prototypes are shared out"),
+        ("optim.ema", 0.9, r"optim\.ema=0\.9: the teacher is the average"),
+    ],
+)
+def test_what_cannot_be_of_an_image_config_is_named(field, value, said):
+    with pytest.raises(InputError, match=said):
+        configs.parse([f"--config.{field}={value}"], str(REPO / "configs" / "echoapex_smoke.py"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("objective.prototypes", 100), ("objective.separate_head", True)]
+)
+def test_a_workdir_of_other_heads_is_refused(field, value, tmp_path):
+    known = configs.parse([], str(IMAGES[0]))
+    other = configs.parse([f"--config.{field}={value}"], str(IMAGES[0]))
+    with pytest.raises(InputError, match=rf"{field} is {value} \(the workdir has"):
+        configs.refuse_other_model(other, known, tmp_path)
+    with pytest.raises(InputError, match=r"method is dinov2 \(the workdir has echofm\)"):
+        configs.refuse_other_model(known, configs.parse([], str(FILES[0])), tmp_path)
 
 
 def test_there_is_a_config_file_for_each_model():

@@ -19,7 +19,7 @@ from data_pipelines import shards
 from data_pipelines.loader import make_loader
 from echofm_jax import cli
 from echofm_jax.checkpoint import load_params
-from echofm_jax.config import architecture, load, objective
+from echofm_jax.config import architecture, load, objective, recipe
 from echofm_jax.errors import TryAgain
 from echofm_jax.goodput import overall, read_runs
 from echofm_jax.metrics import read_metrics
@@ -85,7 +85,8 @@ def test_held_out_losses_are_those_of_the_same_clips_at_every_look(uninterrupted
     batch = {name: value for name, value in next(loader).items() if name in ("clip", "noise")}
     loader.close()
     method = {"arch": architecture(config), "objective": objective(config)}
-    state = {"params": load_params(uninterrupted, 14)[0]}
+    method["clock"] = recipe(config, 1).clock
+    state = {"params": load_params(uninterrupted, 14)[0], "step": 14}
     for name, value in jax.jit(partial(eval_step, **method))(state, batch).items():
         assert rows[14][f"val/{name}"] == pytest.approx(float(value), rel=1e-5), name
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from data_pipelines.crop_masks import most_masked
-from data_pipelines.crops import Crops
 from ml_collections import ConfigDict
 
+from data_pipelines.crop_masks import most_masked
+from data_pipelines.crops import Crops
 from echofm_jax.dino_head import init_head
 from echofm_jax.image_architecture import ImageArchitecture
 from echofm_jax.image_model import init_params, normalised
