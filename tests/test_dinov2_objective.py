@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import REPO, overrides
+from conftest import REPO
 from test_train import COMMAND, checkpoints, wait_for
 
 from data_pipelines.loader import make_loader
@@ -34,8 +34,13 @@ SMOKE = REPO / "configs" / "echoapex_smoke.py"
 TERMS = ("loss", "dino_global", "dino_local", "ibot", "koleo", "grad_norm")
 
 
+def overrides(**changes) -> list[str]:
+    values = (TINY | changes).items()
+    return [f"--config.{name.replace('__', '.')}={value}" for name, value in values]
+
+
 def settings(**changes):
-    return config.parse(overrides(**TINY | changes), str(SMOKE))
+    return config.parse(overrides(**changes), str(SMOKE))
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +140,7 @@ def test_flops_counted_by_hand():
 
 def start(workdir: Path, data: Path) -> subprocess.Popen:
     command = [*COMMAND, f"--config={SMOKE}", f"--workdir={workdir}",
-               *overrides(**TINY | {"data__dir": data})]  # fmt: skip
+               *overrides(data__dir=data)]  # fmt: skip
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=REPO)
 
 
