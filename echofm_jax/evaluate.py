@@ -54,13 +54,17 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--fit", type=int, default=256, help="recordings of train that heads are fitted on"
     )
+    parser.add_argument(
+        "--alone", action="store_true",
+        help="without raw pixels and random weights, which it is else read beside: for sweeps",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="figures as JSON on the last line")
     args = parser.parse_args(argv)
     if args.batches < 1:
         raise InputError(f"--batches {args.batches}: give at least 1")
     if args.fit < 2:
         raise InputError(f"--fit {args.fit}: give at least 2")
-    found = evaluate(args.workdir, args.step, args.split, args.batches, args.fit)
+    found = evaluate(args.workdir, args.step, args.split, args.batches, args.fit, args.alone)
     print(table(found))
     print(f"wrote evaluation.json and figures/ in {args.workdir}")
     if args.json:
@@ -68,12 +72,15 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, fit: int) -> dict:
+def evaluate(
+    workdir: Path, step: int | None, split: str | None, batches: int, fit: int, alone: bool = False
+) -> dict:
     """Measure a checkpoint, write `evaluation.json` and `figures/`, return what was written.
 
     Means are over clips (of phase, views and ejection fractions: over recordings); `intervals` are
     95 %, by bootstrap over patients. What the data cannot tell is None. Heads are fitted on `fit`
-    recordings of the training split. Raises InputError for a workdir, checkpoint or split that is
+    recordings of the training split. `alone`: nothing is measured beside the model, which takes
+    half the time. Raises InputError for a workdir, checkpoint or split that is
     not there.
     """
     import jax
@@ -96,10 +103,9 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, f
         raise InputError(f"{workdir}: its config.json has no data.dir: train it on some data first")
     params, step = load_params(workdir, step)
     kind = evaluated(config)
-    models = {
-        "model": jax.device_put(params),
-        "random": kind.init(jax.random.key(config.seed + 1)),
-    }
+    models = {"model": jax.device_put(params)}
+    if not alone:
+        models["random"] = kind.init(jax.random.key(config.seed + 1))
     info = mixture.dataset_info(config.data.dir)
     split = choose_split(info.records, split, config.data.dir)
     cfg = loader_config(
@@ -134,7 +140,7 @@ def evaluate(workdir: Path, step: int | None, split: str | None, batches: int, f
                 group = [recording for recording in group if recording.labelled]
             if group:
                 frames = [recording.frames for recording in group]
-                found = describe(frames, embedders, kind.arch, fine=not fit)
+                found = describe(frames, embedders, kind.arch, fine=not fit, pixels=not alone)
                 yield from zip(group, found, strict=True)
 
     training = ()

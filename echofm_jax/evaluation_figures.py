@@ -19,7 +19,7 @@ from echofm_jax.attention_rollout import relevance, rollout
 from echofm_jax.held_out import INPUTS, reconstruction_frames
 from echofm_jax.held_out_recordings import HeldOut
 from echofm_jax.objectives.echofm import EchoFMObjective
-from echofm_jax.recordings import grey
+from echofm_jax.recordings import grey, pixel_features
 
 
 def draw_figures(
@@ -85,7 +85,7 @@ def draw_recording(folder: Path, held_out: HeldOut, tubelet: int, simulated: boo
     visualize.similarity_maps(
         folder / "similarity.png",
         embedding=phase.similarity(described.steps["model"]),
-        prior=phase.similarity(described.steps["pixels"]),
+        prior=phase.similarity(pixel_features(recording.frames, described.starts, tubelet)),
         **time,
         simulated=simulated,
     )

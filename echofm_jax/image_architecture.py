@@ -33,6 +33,11 @@ class ImageArchitecture:
     remat: str = "full"  # what the backward pass recomputes: `full`, `dots` or `none` (remat.py)
 
     @property
+    def summary(self) -> str:
+        """Sizes, for a person."""
+        return f"{self.width} × {self.depth}, patches of {self.patch}"
+
+    @property
     def hidden(self) -> int:
         """Hidden units; SwiGLU has two thirds of them, in whole eights, for its third kernel."""
         hidden = int(self.width * self.mlp_ratio)

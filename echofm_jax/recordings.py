@@ -108,8 +108,9 @@ def describe(
     arch: Architecture,
     *,
     fine: bool = True,
+    pixels: bool = True,
 ) -> list[Described]:
-    """Slide the models' window along recordings; pixels are a source of their own.
+    """Slide the models' window along recordings.
 
     Args:
       recordings: frames [n, H, W(, 3)] uint8 each, n at least T.
@@ -119,6 +120,7 @@ def describe(
       fine: steps lie half a tubelet apart, evenly, each the mean over windows that slide by one
         and a half; else windows lie side by side, which is enough to fit on. What is read of a
         whole recording comes from windows side by side, either way.
+      pixels: are a source of their own.
     """
     half, odd = divmod(arch.tubelet, 2)
     slide = arch.tubelet if odd else arch.tubelet + half
@@ -136,7 +138,9 @@ def describe(
     for i, (frames, first) in enumerate(zip(recordings, firsts, strict=True)):
         at = (first[::every, None] + inside).ravel()  # of steps side by side
         steps, features = {}, {}
-        video = {"pixels": mean_and_spread(pixel_features(frames, at, arch.tubelet))}
+        video = {}
+        if pixels:
+            video["pixels"] = mean_and_spread(pixel_features(frames, at, arch.tubelet))
         for name, (z, read) in embedded.items():
             rows = slice(ends[i], ends[i + 1])
             video[name] = mean_and_spread(np.concatenate(read[rows][::every]))
@@ -146,7 +150,8 @@ def describe(
                 even = evenly_spaced(starts)
                 steps[name], features[name] = steps[name][even], features[name][even]
                 starts = starts[even]
-        steps["pixels"] = features["pixels"] = pixel_features(frames, starts, arch.tubelet)
+        if pixels:
+            steps["pixels"] = features["pixels"] = pixel_features(frames, starts, arch.tubelet)
         described.append(Described(starts, steps, features, video))
     return described
 

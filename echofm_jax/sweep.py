@@ -45,6 +45,11 @@ def main(argv: Sequence[str]) -> int:
     add("--workdir", required=True, help="gets a folder SETTING/seed=N for each cell")
     add("--jobs", type=int, help="cells at the same time (default 1; slurm: all)")
     add("--launch", choices=("local", "pod", "slurm"), default="local", help="default: run here")
+    add(
+        "--alone",
+        action="store_true",
+        help="evaluate without raw pixels and random weights: they are the same for all settings",
+    )
     add("--cell", type=int, metavar="N", help="only this one, as a task of a SLURM array does")
     argv, launcher = split(argv)
     args, overrides = parser.parse_known_args(argv)
@@ -77,7 +82,7 @@ def main(argv: Sequence[str]) -> int:
     for folder in {cell.config.data.dir: None for cell in chosen}:
         dataset_info(folder)  # or else every cell would say that it is not there
     prepare(workdir, args.file, cells)
-    return Runner(workdir, chosen, args.jobs or 1).run()
+    return Runner(workdir, chosen, args.jobs or 1, args.alone).run()
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -42,12 +42,15 @@ def progress(folder: Path) -> str:
     return f"stopped or running, step {rows[-1]['step']}" if rows else "not begun"
 
 
-def commands(cell: Cell, workdir: Path) -> list[list[str]]:
-    """What a cell still needs, in order: `train ARGUMENTS`, `evaluate ARGUMENTS`."""
+def commands(cell: Cell, workdir: Path, alone: bool = False) -> list[list[str]]:
+    """What a cell still needs, in order: `train ARGUMENTS`, `evaluate ARGUMENTS`.
+
+    `alone`: evaluated without what models are read beside.
+    """
     folder = workdir / cell.name
     if evaluation(folder) is not None:
         return []
-    missing = [["evaluate", f"--workdir={folder}"]]
+    missing = [["evaluate", f"--workdir={folder}", *["--alone"] * alone]]
     if last_step(folder) is None:
         train = ["train", f"--config={cell.spec}", f"--workdir={folder}", *cell.overrides]
         missing.insert(0, train)

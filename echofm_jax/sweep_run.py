@@ -18,9 +18,9 @@ RESTARTS = 5  # of a process that was killed or told to stop, while we were not
 class Process:
     """A cell that is being worked on, and the process that does."""
 
-    def __init__(self, cell: Cell, workdir: Path):
+    def __init__(self, cell: Cell, workdir: Path, alone: bool):
         self.cell, self.folder = cell, workdir / cell.name
-        self.commands = deque(commands(cell, workdir))
+        self.commands = deque(commands(cell, workdir, alone))
         self.restarts = 0
         self.popen: subprocess.Popen | None = None
         # The seeds of a setting run the same program: compile it once.
@@ -54,8 +54,8 @@ class Process:
 class Runner:
     """Runs the commands of cells as processes, at most so many at a time."""
 
-    def __init__(self, workdir: Path, cells: Sequence[Cell], jobs: int):
-        self.workdir, self.jobs, self.total = workdir, jobs, len(cells)
+    def __init__(self, workdir: Path, cells: Sequence[Cell], jobs: int, alone: bool):
+        self.workdir, self.jobs, self.total, self.alone = workdir, jobs, len(cells), alone
         self.waiting = deque(cells)
         self.running: dict[int, Process] = {}  # by process id
         self.done, self.failed = 0, 0
@@ -67,7 +67,7 @@ class Runner:
         try:
             while (self.waiting and not self.stopped) or self.running:
                 while self.waiting and not self.stopped and len(self.running) < self.jobs:
-                    self.next(Process(self.waiting.popleft(), self.workdir))
+                    self.next(Process(self.waiting.popleft(), self.workdir, self.alone))
                 if self.running:
                     pid, status = os.wait()
                     self.ended(self.running.pop(pid), os.waitstatus_to_exitcode(status))

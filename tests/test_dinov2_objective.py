@@ -15,12 +15,14 @@ from test_train import COMMAND, checkpoints, wait_for
 
 from data_pipelines.loader import make_loader
 from echofm_jax import cli, config
-from echofm_jax.checkpoint import load_params
+from echofm_jax.checkpoint import Checkpoints, load_params
 from echofm_jax.metrics import read_metrics
 from echofm_jax.objectives import Time
 from echofm_jax.objectives.dinov2 import DINOv2Objective
 from echofm_jax.optimizer import adamw
 from echofm_jax.perf import image_step_flops
+from echofm_jax.program import build
+from echofm_jax.sharding import make_mesh
 from echofm_jax.train import loader_config
 
 TINY = {
@@ -177,9 +179,8 @@ def test_after_kill_9_every_later_loss_is_the_same(trained, tiny_data, tmp_path)
 def test_the_teacher_is_what_is_read_of_a_run(trained):
     params, step = load_params(trained)
     assert step == 8 and params.keys() == {"backbone", "dino_head"}
-    import orbax.checkpoint as ocp
-
-    state = ocp.PyTreeCheckpointer().restore(trained / "checkpoints" / "8" / "state")
+    abstract = build(config.load(trained), make_mesh(), 12).state
+    state, _ = Checkpoints(trained, every=1, keep=3).restore(abstract)
     for name, kept in (("teacher", state["own"]["teacher"]), ("student", state["params"])):
         same = all(jax.tree.leaves(jax.tree.map(np.array_equal, params, kept)))
         assert same == (name == "teacher")

@@ -129,6 +129,17 @@ def test_evaluate_end_to_end(workdir, capsys):
     assert not list(workdir.glob(".evaluation*"))
 
 
+def test_alone_measures_the_same_of_the_model_and_nothing_beside_it(workdir, capsys):
+    found = []
+    for arguments in (["--json"], ["--json", "--alone"]):
+        assert cli.run("evaluate", ["--workdir", str(workdir), *arguments]) == 0
+        found.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    whole, alone = found
+    for name in SHOWN:
+        beside = name.endswith(("_pixels", "_random"))
+        assert alone[name] == (None if beside else pytest.approx(whole[name], rel=1e-5)), name
+
+
 def test_bad_input_is_one_line_and_writes_nothing(workdir, tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
     for arguments, message in (
