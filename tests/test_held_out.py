@@ -12,6 +12,7 @@ from echofm_jax.architecture import Architecture
 from echofm_jax.losses import pixel_prior
 from echofm_jax.masking import noise_shape
 from echofm_jax.model import init_params
+from echofm_jax.objectives import Time
 from echofm_jax.objectives.echofm import EchoFMObjective
 from echofm_jax.phase import similarity
 from echofm_jax.step import eval_step
@@ -65,7 +66,8 @@ def test_psnr_by_hand_counts_only_what_is_inside():
 
 def test_losses_are_those_of_training_clip_by_clip(params, batch):
     found = held_out.clip_metrics(params, inputs(batch), **METHOD)
-    step, state = jax.jit(functools.partial(eval_step, **METHOD)), {"params": params}
+    step = jax.jit(functools.partial(eval_step, **METHOD, clock=lambda step: Time(step, 1.0)))
+    state = {"params": params, "step": 0}
     for i in range(3):
         expected = step(state, {k: v[i : i + 1] for k, v in inputs(batch).items()})
         for name in ("loss", "recon", "triplet", "cycle", "gate"):
