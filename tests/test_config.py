@@ -132,7 +132,8 @@ def test_echofm_plus_is_plus_unless_told_otherwise():
     path = REPO / "configs" / "echofm_plus.py"
     plus, same, official = (configs.parse([], f"{path}{v}") for v in ("", ":plus", ":official"))
     assert plus == same and plus.data.window_seconds == official.data.window_seconds == 1
-    assert configs.objective(plus) == EchoFMObjective(**configs.OBJECTIVES["plus"])
+    own = configs.OBJECTIVES["plus"] | {"masking": "sector"}
+    assert configs.objective(plus) == EchoFMObjective(**own)
     assert configs.objective(official) == EchoFMObjective()
 
 
