@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,17 @@ def test_what_was_exported_comes_back(exported, tmp_path: Path):
     back = to_state(load_params(tmp_path / "again")[0]["backbone"], arch, "transformers")
     for key, value in load_file(folder / "model.safetensors").items():
         np.testing.assert_array_equal(back[key], value, err_msg=key)
+
+
+def test_a_held_out_image_is_compared_too(workdir: Path, tiny_data: Path, tmp_path: Path):
+    shutil.copytree(workdir, tmp_path / "w")
+    settings = config.load(tmp_path / "w")
+    settings.data.dir = str(tiny_data)
+    config.save(settings, tmp_path / "w")
+    found = export.export(tmp_path / "w", tmp_path / "out")["differences"]
+    assert max(found["held_out"].values()) < 1e-5
+    assert found["held_out"]["cls"] != found["synthetic"]["cls"]
+    assert "| transformers | held-out | cls |" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_wrong_weight_is_not_exported(exported, workdir: Path):
