@@ -1,6 +1,6 @@
 """`echofm export`: a checkpoint becomes PyTorch weights, verified by running both.
 
-The folder holds `echofm.pth` for the public PyTorch code, and for everybody else
+Of EchoFM, the folder holds `echofm.pth` for the public PyTorch code, and for everybody else
 `model.safetensors`, `config.json`, `modeling_echofm.py` and a model card: no JAX needed. It loads
 with transformers, too. Programs and half-precision copies are added where asked for.
 """
@@ -107,16 +107,28 @@ def export(
             "PyTorch is needed and not installed; run: pip install 'echofm_jax[torch]'"
         ) from None
     from echofm_jax import checkpoint, config
-    from echofm_jax.export_config import describe
+    from echofm_jax.export_config import describe, provenance
     from echofm_jax.export_program import require_onnx
 
     if "onnx" in extras.formats:
         require_onnx()
     settings = config.load(workdir)
+    if settings.method == "dinov2" and (extras.projector or extras.decoder or extras.dtypes):
+        raise InputError(
+            "--with-projector, --with-decoder and --dtype are for EchoFM; this workdir holds an "
+            "image backbone, which transformers loads in any dtype: leave them out"
+        )
     with new_folder(output) as building:
         params, step = checkpoint.load_params(workdir, step)
-        description = describe(settings, step, read_origin(workdir))
         evaluation = read_evaluation(workdir, step)
+        known = provenance(settings, step, read_origin(workdir))
+        if settings.method == "dinov2":
+            from echofm_jax import export_dinov2
+
+            return export_dinov2.write_folder(
+                building, params, settings, known, evaluation, extras.formats, TOLERANCE
+            )
+        description = describe(settings, known)
         return write_folder(building, params, settings, description, evaluation, extras)
 
 
@@ -135,7 +147,7 @@ def write_folder(
     from echofm_jax.export_config import digests, processor
     from echofm_jax.export_program import write_programs
     from echofm_jax.model_card import model_card
-    from echofm_jax.torch_parity import held_out_clip, synthetic_clip
+    from echofm_jax.torch_parity import held_out_batch, synthetic_clip
 
     arch = architecture(settings)
     write_weights(folder, params, settings, extras.dtypes)
@@ -150,8 +162,9 @@ def write_folder(
     description = description | {"sha256": digests(folder)}
     config_file.write_text(json.dumps(description, indent=2) + "\n")
 
-    clips = {"synthetic": synthetic_clip(arch), "held_out": held_out_clip(settings)}
-    clips = {name: clip for name, clip in clips.items() if clip is not None}
+    clips = {"synthetic": synthetic_clip(arch)}
+    if (batch := held_out_batch(settings)) is not None:
+        clips["held_out"] = batch["clip"]
     found, also = check(folder, params, arch, clips, programs, extras.dtypes, TOLERANCE)
     (folder / "README.md").write_text(model_card(description, evaluation, found, also))
     return {

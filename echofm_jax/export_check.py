@@ -7,7 +7,7 @@ import torch
 
 from echofm_jax.architecture import Architecture
 from echofm_jax.errors import InputError
-from echofm_jax.export_program import run_program
+from echofm_jax.export_program import CLIPS, VISIBLE, run_program
 from echofm_jax.pytorch import EchoFM
 from echofm_jax.torch_parity import differences, jax_outputs, relative
 
@@ -58,7 +58,10 @@ def of_program(file: Path, clip: np.ndarray, truth: dict[str, np.ndarray]) -> di
     """The worst differences of a program in a batch of one, and first and last in one of three."""
     worst: dict[str, float] = {}
     for clips, rows in ((clip, [0]), (np.concatenate([clip, 1 - clip, clip]), [0, 2])):
-        outputs = run_program(file, clips, np.repeat(truth["visible"], len(clips), 0))
+        inputs = {CLIPS: clips}
+        if file.stem == "reconstruction":
+            inputs[VISIBLE] = np.repeat(truth["visible"], len(clips), 0).astype(np.int64)
+        outputs = run_program(file, inputs)
         for row in rows:
             found = relative({name: x[row : row + 1] for name, x in outputs.items()}, truth)
             worst = {name: float(np.maximum(worst.get(name, 0), found[name])) for name in found}

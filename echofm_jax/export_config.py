@@ -22,8 +22,23 @@ FOR_TRANSFORMERS = {
 WEIGHTS = (".safetensors", ".pth", ".pt2", ".onnx", ".data")
 
 
-def describe(settings: "ConfigDict", step: int, origin: dict) -> dict:
-    """`config.json` of an export; nothing in it tells where or on whose data it was trained."""
+def provenance(settings: "ConfigDict", step: int, origin: dict) -> dict:
+    """What weights were made by; nothing in it tells where or on whose data."""
+    return {
+        "software": f"echofm_jax {__version__}",
+        "step": step,
+        f"{'images' if settings.method == 'dinov2' else 'clips'}_seen": step
+        * settings.data.batch_size,
+        "batch_size": settings.data.batch_size,
+        "optimizer": settings.optim.to_dict(),
+        "seed": settings.seed,
+        "started_from": origin or "random parameters",
+        "data": kind_of_data(settings.data.dir),
+    }
+
+
+def describe(settings: "ConfigDict", known: dict) -> dict:
+    """`config.json` of an export of EchoFM; `known` is its `provenance`."""
     runtime = ("dtype", "attention", "remat")  # how it was computed, not what it is
     return {
         **FOR_TRANSFORMERS,
@@ -35,16 +50,7 @@ def describe(settings: "ConfigDict", step: int, origin: dict) -> dict:
             "window_seconds": settings.data.window_seconds,
         },
         "objective": settings.objective.to_dict(),
-        "provenance": {
-            "software": f"echofm_jax {__version__}",
-            "step": step,
-            "clips_seen": step * settings.data.batch_size,
-            "batch_size": settings.data.batch_size,
-            "optimizer": settings.optim.to_dict(),
-            "seed": settings.seed,
-            "started_from": origin or "random parameters",
-            "data": kind_of_data(settings.data.dir),
-        },
+        "provenance": known,
     }
 
 

@@ -16,11 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from echofm_jax.errors import InputError
-from echofm_jax.pytorch import EchoFM, load_program
+from echofm_jax.pytorch import EchoApex, EchoFM, load_program
 from echofm_jax.torch_weights import TABLE
 
 FORMATS = ("pt2", "onnx")
 BATCH = 2  # of the traced example; another one must run as well
+CLIPS, VISIBLE, IMAGES = "clips", "visible", "images"  # programs' inputs
+
+# Inputs to trace with, and which of their axes may have any length.
+Example = tuple[dict[str, Tensor], dict[str, dict[int, str]]]
 
 
 class Encoder(nn.Module):
@@ -32,6 +36,11 @@ class Encoder(nn.Module):
     def __init__(self, model: EchoFM):
         super().__init__()
         self.model = model
+
+    def example(self) -> Example:
+        """Of its inputs."""
+        c = self.model.config
+        return {CLIPS: torch.zeros(BATCH, 3, c.frames, c.size, c.size)}, {CLIPS: {0: "batch"}}
 
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
         """[B, 3, T, H, W] in [0, 1] to tokens [B, t*L, D] and video [B, D]."""
@@ -57,10 +66,37 @@ class Reconstruction(Encoder):
     outputs = ("pixels",)
     parts = ("encoder", "decoder")
 
+    def example(self) -> Example:
+        """Half of the tokens are visible."""
+        inputs, axes = super().example()
+        c = self.model.config
+        visible = torch.arange(c.steps * c.positions // 2).repeat(BATCH, 1)
+        return inputs | {VISIBLE: visible}, axes | {VISIBLE: {0: "batch", 1: "visible"}}
+
     def forward(self, clips: Tensor, visible: Tensor) -> dict[str, Tensor]:
         """[B, 3, T, H, W] and ascending indices [B, n] int64 to [B, t*L, u'*p*p*3]."""
         latent = self.model.encode_tokens(clips, visible)
         return {"pixels": self.model.decode(latent, visible)}
+
+
+class ImageBackbone(nn.Module):
+    """Images to their CLS token and patch tokens."""
+
+    outputs = ("cls", "patches")
+
+    def __init__(self, model: EchoApex):
+        super().__init__()
+        self.model = model
+
+    def example(self) -> Example:
+        """Of its input."""
+        size = self.model.config.size
+        return {IMAGES: torch.zeros(BATCH, 3, size, size)}, {IMAGES: {0: "batch"}}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """[B, 3, S, S] in [0, 1] to cls [B, D] and patches [B, L, D]."""
+        found = self.model.encode(images.unsqueeze(2))  # clips of one frame
+        return {"cls": found.frames[:, 0], "patches": found.tokens}
 
 
 def write_programs(
@@ -79,28 +115,28 @@ def write_programs(
         for part in {"encoder", "projector", "decoder"} - set(kind.parts):
             for key in {row.key.split(".")[0] for row in TABLE if row.path.startswith(f"{part}/")}:
                 delattr(model, key)
-        program = kind(model).eval().requires_grad_(False)
-        for format_ in formats:
-            files.append(folder / f"{name}.{format_}")
-            {"pt2": _write_pt2, "onnx": _write_onnx}[format_](program, files[-1])
+        files += _write(kind(model), name, folder, formats)
     return files
 
 
-def run_program(file: Path, clips: np.ndarray, visible: np.ndarray) -> dict[str, np.ndarray]:
-    """A written program's outputs by name, on the CPU; it takes `visible` if it reconstructs."""
-    inputs = {"clips": clips, "visible": visible.astype(np.int64)}
+def write_image_programs(folder: Path, formats: tuple[str, ...]) -> list[Path]:
+    """Write `backbone.FORMAT` from a folder of an image backbone's weights."""
+    return _write(ImageBackbone(EchoApex.from_pretrained(folder, frames=1)), "backbone", folder,
+                  formats)  # fmt: skip
+
+
+def run_program(file: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A written program's outputs by name, on the CPU, of its inputs by name, in its order."""
     if file.suffix == ".pt2":
         program = load_program(file)
-        names = inputs if file.stem == "reconstruction" else ["clips"]
         with torch.inference_mode():
-            found = program(*(torch.from_numpy(inputs[name]) for name in names))
+            found = program(*map(torch.from_numpy, inputs.values()))
         return {name: value.numpy() for name, value in found.items()}
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     outputs = [output.name for output in session.get_outputs()]
-    given = {x.name: inputs[x.name] for x in session.get_inputs()}
-    return dict(zip(outputs, session.run(outputs, given), strict=True))
+    return dict(zip(outputs, session.run(outputs, inputs), strict=True))
 
 
 def require_onnx() -> None:
@@ -125,19 +161,17 @@ def one_line_if_it_cannot_be_written(file: Path) -> Iterator[None]:
         raise InputError(f"{file.name}: cannot be written; free some space") from error
 
 
-def _example(program: Encoder) -> tuple[dict[str, Tensor], dict[str, dict[int, str]]]:
-    """Inputs to trace with, and which of their axes may have any length."""
-    c = program.model.config
-    inputs = {"clips": torch.zeros(BATCH, 3, c.frames, c.size, c.size)}
-    axes = {"clips": {0: "batch"}}
-    if isinstance(program, Reconstruction):
-        inputs["visible"] = torch.arange(c.steps * c.positions // 2).repeat(BATCH, 1)
-        axes["visible"] = {0: "batch", 1: "visible"}
-    return inputs, axes
+def _write(program: nn.Module, name: str, folder: Path, formats: tuple[str, ...]) -> list[Path]:
+    program = program.eval().requires_grad_(False)
+    files = []
+    for format_ in formats:
+        files.append(folder / f"{name}.{format_}")
+        {"pt2": _write_pt2, "onnx": _write_onnx}[format_](program, files[-1])
+    return files
 
 
-def _write_pt2(program: Encoder, file: Path) -> None:
-    inputs, axes = _example(program)
+def _write_pt2(program: nn.Module, file: Path) -> None:
+    inputs, axes = program.example()
     dims = {
         "batch": torch.export.Dim("batch", min=1),
         "visible": torch.export.Dim("visible", min=1),
@@ -159,9 +193,9 @@ def _write_pt2(program: Encoder, file: Path) -> None:
         file.write_bytes(content.getbuffer())
 
 
-def _write_onnx(program: Encoder, file: Path) -> None:
+def _write_onnx(program: nn.Module, file: Path) -> None:
     """One file for the graph and FILE.data for the weights: one alone may not exceed 2 GB."""
-    inputs, axes = _example(program)
+    inputs, axes = program.example()
     logging.getLogger("torch.onnx._internal.exporter").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         # PyTorch's own, of its exporter.

@@ -13,11 +13,10 @@ from flax import nnx
 
 from echofm_jax.dense import Dense
 from echofm_jax.image_architecture import IMAGENET_MEAN, IMAGENET_STD, ImageArchitecture
+from echofm_jax.image_positions import image_matrix
 from echofm_jax.model import SMALL, Attention, Mlp, PatchEmbed, layer_norm, prepend, run_blocks
 from echofm_jax.patches import CHANNELS, patchify, to_unit
-from echofm_jax.positions import cubic_matrix
 
-OFFSET = 0.1  # of interpolated grids, in the official code and so in its weights' training
 TINY = nnx.initializers.normal(1e-6)
 
 
@@ -105,7 +104,7 @@ class Backbone(nnx.Module):
         arch, learned = self.arch, self.pos_spatial[...]  # [N, D]
         if grid == arch.grid:
             return learned
-        weights = jnp.asarray(cubic_matrix(arch.grid, grid, OFFSET), jnp.float32)  # [g', g]
+        weights = image_matrix(arch.grid, grid)  # [g', g]
         learned = learned.reshape(arch.grid, arch.grid, arch.width)  # [g, g, D]
         other = jnp.einsum("yi,xj,ijd->yxd", weights, weights, learned, precision="highest")
         return other.reshape(grid**2, arch.width)  # [g'², D]

@@ -1,7 +1,9 @@
-"""`echofm import`: EchoFM weights saved by PyTorch become a workdir to go on from.
+"""`echofm import`: weights saved by PyTorch become a workdir to go on from.
 
-Takes a `.pth` of the public code or of `echofm export`, an exported folder, or a bare state dict.
-The workdir holds a config and a checkpoint of step 0, with a fresh optimizer.
+Of EchoFM, a `.pth` of the public code or of `echofm export`, an exported folder, or a bare state
+dict. Of DINOv2, a `.pth` of the official code or a folder of transformers' Dinov2: EchoApex may
+start from natural images. The workdir holds a config and a checkpoint of step 0, with a fresh
+optimizer.
 """
 
 import argparse
@@ -11,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from echofm_jax import cli
+from echofm_jax import cli, import_dinov2
 from echofm_jax.atomic import new_folder
 from echofm_jax.buckets import local_path
 from echofm_jax.errors import InputError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
     from echofm_jax.architecture import Architecture
+    from echofm_jax.image_architecture import ImageArchitecture
 
 __all__ = ["import_weights", "main", "read_official"]
 ORIGIN = "imported.json"  # in a workdir: what its first checkpoint was made from
@@ -35,6 +38,7 @@ EXAMPLE = """example:
   echofm import echofm_vitl.pth --workdir runs/imported
   echofm train --workdir runs/imported --config.data.dir=DATA
   echofm import echofm_vitl.pth --workdir runs/paper --config configs/vit_l.py:paper
+  echofm import dinov2_vitb14_pretrain.pth --workdir runs/apex --config configs/echoapex_vitb.py
 """
 
 
@@ -46,14 +50,14 @@ def main(argv: list[str]) -> int:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("weights", type=Path, help=".pth, .safetensors or exported folder")
+    parser.add_argument("weights", type=Path, help=".pth, .safetensors or a folder")
     parser.add_argument(
         "--workdir", type=local_path, required=True, help="a folder that does not exist"
     )
     parser.add_argument("--config", help="FILE.py[:variant] to train with; default: the file's own")
     args = parser.parse_args(argv)
     arch, missing = import_weights(args.weights, args.workdir, args.config)
-    print(f"read EchoFM: {arch}")
+    print(f"read {arch}")
     if missing:
         print(f"missing: {', '.join(missing)}")
     print(f"wrote step 0 to {args.workdir}")
@@ -63,7 +67,7 @@ def main(argv: list[str]) -> int:
 
 def import_weights(
     weights: Path, workdir: Path, config_spec: str | None = None
-) -> tuple["Architecture", list[str]]:
+) -> tuple["Architecture | ImageArchitecture", list[str]]:
     """Make `workdir` from a file of weights; returns their architecture and what was missing.
 
     Raises InputError when the weights are damaged or another model's, when the workdir is in use,
@@ -73,19 +77,29 @@ def import_weights(
 
     with new_folder(workdir) as building:
         checkpoint = read_checkpoint(weights)
-        params, arch, missing = convert(checkpoint, weights)
-        if config_spec is None:
-            config = config_of(checkpoint, arch)
-        else:
-            config = configs.parse([], config_spec)
-            refuse_other_architecture(config, arch, config_spec, weights)
+        read = import_dinov2.imported if import_dinov2.is_dinov2(checkpoint) else imported
+        params, config, missing = read(checkpoint, weights, config_spec)
         configs.save(config, building)
         # Tells which weights they were, without their name.
         file = weights / "model.safetensors" if weights.is_dir() else weights
         origin = {"sha256": sha256(file), "missing": missing}
         (building / ORIGIN).write_text(json.dumps(origin, indent=2) + "\n")
         save_step_0(params, config, building)
-    return arch, missing
+    return configs.architecture(config), missing
+
+
+def imported(
+    checkpoint: TorchCheckpoint, weights: Path, config_spec: str | None
+) -> tuple[dict, "ConfigDict", list[str]]:
+    """EchoFM's parameters, the config to go on with, and what was missing and assumed."""
+    from echofm_jax import config as configs
+
+    params, arch, missing = convert(checkpoint, weights)
+    if config_spec is None:
+        return params, config_of(checkpoint, arch), missing
+    config = configs.parse([], config_spec)
+    refuse_other_architecture(config, arch, config_spec, weights)
+    return params, config, missing
 
 
 def config_of(checkpoint: TorchCheckpoint, arch: "Architecture") -> "ConfigDict":
@@ -103,6 +117,8 @@ def refuse_other_architecture(
     config: "ConfigDict", arch: "Architecture", config_spec: str, weights: Path
 ) -> None:
     """A given config must describe the model that the file holds."""
+    if config.method != "echofm":
+        raise InputError(f"{config_spec} trains {config.method}, and {weights} holds EchoFM")
     runtime = ("dtype", "attention", "remat")  # how it is computed, not what it is
     different = [
         f"model.{name} is {config.model[name]} there and {value} in the weights"

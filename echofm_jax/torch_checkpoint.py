@@ -15,13 +15,19 @@ from typing import NamedTuple
 import numpy as np
 
 from echofm_jax.architecture import Architecture
+from echofm_jax.dinov2_config import KINDS as DINOV2_KINDS
 from echofm_jax.errors import InputError
 from echofm_jax.torch_weights import MODEL_ARGS, fill_projector_norm, from_torch, to_arguments
 
 # The number of heads leaves no trace in the shapes; these are the usual ones.
 HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}
 DECODER_HEADS = 16
-CONTAINERS = ("model", "model_state", "state_dict")  # where training codes put a state dict
+CONTAINERS = (
+    "teacher",
+    "model",
+    "model_state",
+    "state_dict",
+)  # of a state dict
 # What the keys say about a file that holds another model, most telling first.
 FOREIGN = (
     (lambda state: any(".attn.qkv." in key for key in state),
@@ -40,7 +46,7 @@ class TorchCheckpoint(NamedTuple):
     """Weights as the public code names them, and the arguments their model was made with."""
 
     state: dict[str, np.ndarray]
-    arguments: dict  # its names; only those that the file holds
+    arguments: dict  # its names; only those that the file holds. Of Dinov2: transformers' config
     window_seconds: float = 0.0  # only exported folders tell
 
 
@@ -182,6 +188,8 @@ def _read_safetensors(path: Path) -> TorchCheckpoint:
         return TorchCheckpoint(state, {})
     try:
         fields = json.loads(config.read_text())
+        if fields.get("model_type") in DINOV2_KINDS:
+            return TorchCheckpoint(state, fields)
         arguments = to_arguments(fields["architecture"], fields["objective"])
         window_seconds = fields["preprocessing"]["window_seconds"]
     except (ValueError, KeyError, TypeError) as error:
@@ -190,17 +198,17 @@ def _read_safetensors(path: Path) -> TorchCheckpoint:
 
 
 def _refuse_changed(path: Path) -> None:
-    """A file of an exported folder must be the one that its config knows."""
-    config = path.with_name("config.json")
-    try:
-        expected = json.loads(config.read_text())["sha256"][path.name]
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # not of an export, or of an older one
-    if expected != sha256(path):
-        raise InputError(
-            f"{path}: truncated, damaged or changed since its export (its SHA-256 is not that in "
-            "config.json); copy the folder again"
-        )
+    """A file of an exported folder must be the one that the folder knows."""
+    for told in ("config.json", "echoapex.json"):
+        try:
+            expected = json.loads(path.with_name(told).read_text())["sha256"][path.name]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not of an export, or of an older one
+        if expected != sha256(path):
+            raise InputError(
+                f"{path}: truncated, damaged or changed since its export (its SHA-256 is not that "
+                f"in {told}); copy the folder again"
+            )
 
 
 def sha256(file: Path) -> str:

@@ -15,6 +15,7 @@ from echofm_jax.errors import InputError
 from echofm_jax.masking import split_tokens
 from echofm_jax.model import bind
 from echofm_jax.pytorch import EchoFM
+from echofm_jax.pytorch.modeling_echoapex import EchoApexConfig
 
 MASK_RATIO = 0.75
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def jax_outputs(params: dict, arch: Architecture, clip: np.ndarray) -> dict[str,
         return jax.device_get(_run_jax(params, clip, noise, exact))
 
 
-def synthetic_clip(arch: Architecture) -> np.ndarray:
+def synthetic_clip(arch: Architecture | EchoApexConfig) -> np.ndarray:
     """[1, T, H, W] uint8: a textured ring that beats twice; the same every time."""
     time = np.arange(arch.frames)[:, None, None] / arch.frames  # [T, 1, 1]
     y, x = np.mgrid[0 : arch.size, 0 : arch.size] / arch.size - 0.5  # [H, W]
@@ -67,8 +68,8 @@ def synthetic_clip(arch: Architecture) -> np.ndarray:
     return (255 * wall * texture).astype(np.uint8)[None]
 
 
-def held_out_clip(config: ConfigDict) -> np.ndarray | None:
-    """The first held-out clip of the workdir's data [1, T, H, W(, 3)]; None where there is none."""
+def held_out_batch(config: ConfigDict) -> dict[str, np.ndarray] | None:
+    """The first held-out sample of the workdir's data, a batch of 1; None where there is none."""
     if not config.data.dir:
         return None
     from data_pipelines import mixture
@@ -81,12 +82,12 @@ def held_out_clip(config: ConfigDict) -> np.ndarray | None:
         loader = make_loader(
             loader_config(config, split=split, shuffle=False, num_epochs=1, batch_size=1)
         )
-        clip = next(loader)["clip"]
+        batch = next(loader)
     except InputError as error:
-        log.warning("no held-out clip to compare on: %s", error)
+        log.warning("nothing held out to compare on: %s", error)
         return None
     loader.close()
-    return clip
+    return batch
 
 
 @functools.partial(jax.jit, static_argnames="arch")

@@ -64,18 +64,17 @@ class Golden:
 
     def by_image(self, x: np.ndarray) -> np.ndarray:
         """[crops·B, ...], all images' first crop in front → [B, crops, ...]."""
-        return x.reshape(-1, self.images, *x.shape[1:]).swapaxes(0, 1)
+        crops = len(x) // self.images
+        return x.reshape(crops, self.images, *x.shape[1:]).swapaxes(0, 1)
 
     @property
     def batch(self) -> dict[str, np.ndarray]:
         """The batch as the objective would give it."""
-        local = self.tensors.get("input.local", np.zeros((0, 3, self.arch.patch, self.arch.patch)))
-        images = {"global": self.tensors["input.global"], "local": local}
+        none = np.zeros((0, 3, self.arch.patch, self.arch.patch), np.float32)
         batch = {
-            name: self.by_image(x.transpose(0, 2, 3, 1)) if len(x) else
-            np.zeros((self.images, 0, *x.shape[2:], 3), np.float32)
-            for name, x in images.items()
-        }  # fmt: skip
+            name: self.by_image(self.tensors.get(f"input.{name}", none).transpose(0, 2, 3, 1))
+            for name in ("global", "local")
+        }
         return batch | {"mask": self.by_image(self.tensors["input.masks"])}
 
     @property
@@ -90,7 +89,7 @@ class Golden:
                 for name in ("dino_center", "ibot_center")
             },
             centering=settings["centering"],
-            most_masked=int(self.batch["mask"].sum((1, 2)).max()),
+            most_masked=max(1, int(self.batch["mask"].sum((1, 2)).max())),
             teacher_temperature=settings["teacher_temp"],
             student_temperature=settings["student_temp"],
             koleo_weight=settings["koleo_weight"],
@@ -101,7 +100,7 @@ class Golden:
 
 def crop_major(x: jax.Array) -> jax.Array:
     """[B, crops, ...] → [crops·B, ...]."""
-    return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
+    return x.swapaxes(0, 1).reshape(x.shape[0] * x.shape[1], *x.shape[2:])
 
 
 def forward(case: Golden, student: dict, teacher: dict, batch: dict) -> dict:
@@ -111,11 +110,13 @@ def forward(case: Golden, student: dict, teacher: dict, batch: dict) -> dict:
     loss, terms, seen = case.losses(student, teacher, batch)
     teach, learn = bind(case.arch, teacher["backbone"]), bind(case.arch, student["backbone"])
     outputs = {"loss": loss} | {f"loss_{name}": value for name, value in terms.items()}
-    for name, (cls, patch) in {
+    tokens = {
         "teacher": teach(images["global"]),
         "student_global": learn(images["global"], masks),
-        "student_local": learn(images["local"]),
-    }.items():
+    }
+    if case.locals:
+        tokens["student_local"] = learn(images["local"])
+    for name, (cls, patch) in tokens.items():
         outputs |= {f"{name}_cls": cls, f"{name}_patch": patch}
     for name, mean in seen.items():
         outputs[name] = MOMENTUM * case.tensors[f"input.{name}"].ravel() + (1 - MOMENTUM) * mean

@@ -62,7 +62,10 @@ def test_batches_of_any_length_and_any_number_of_visible_tokens(exported, name: 
             expected = model.encode(clips)._asdict()
             latent = model.encode_tokens(clips, visible)
             expected["pixels"] = model.decode(latent, visible)
-        for key, value in run_program(folder / name, clips.numpy(), visible.numpy()).items():
+        inputs = {"clips": clips.numpy()}
+        if name.startswith("reconstruction"):
+            inputs["visible"] = visible.numpy()
+        for key, value in run_program(folder / name, inputs).items():
             np.testing.assert_allclose(value, expected[key], rtol=1e-4, atol=1e-5)
 
 
@@ -114,7 +117,7 @@ def test_a_program_is_refused_unless_its_digest_is_right(exported, tmp_path: Pat
     with pytest.raises(ValueError, match=r"encoder\.pt2: .*changed since its export"):
         load_program(file)
     (tmp_path / "copy" / "config.json").unlink()
-    with pytest.raises(ValueError, match=r"encoder\.pt2: its config\.json holds no SHA-256"):
+    with pytest.raises(ValueError, match=r"encoder\.pt2: its folder holds no SHA-256"):
         load_program(file)
 
 

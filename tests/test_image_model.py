@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 
 from echofm_jax.dinov2_weights import from_state
 from echofm_jax.image_architecture import ImageArchitecture
-from echofm_jax.image_model import OFFSET, bind, drop_path_keep, init_params, normalised
-from echofm_jax.positions import cubic_matrix
+from echofm_jax.image_model import bind, drop_path_keep, init_params, normalised
+from echofm_jax.image_positions import OFFSET, resized_positions
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -99,10 +99,9 @@ def test_positions_are_interpolated_as_by_pytorch(n, m):
     grid = torch.randn(1, 3, n, n, generator=torch.Generator().manual_seed(0))
     factor = (m + OFFSET) / n
     expected = torch.nn.functional.interpolate(grid, scale_factor=(factor, factor), mode="bicubic")
-    weights = cubic_matrix(n, m, OFFSET)
-    ours = np.einsum("yi,xj,bdij->bdyx", weights, weights, grid.numpy())
-    assert ours.shape == expected.shape
-    assert distance(ours, expected.numpy()) <= 1e-5
+    learned = grid[0].flatten(1).T.numpy()  # [n², 3]
+    ours = resized_positions(learned, n, m)
+    assert distance(ours, expected[0].flatten(1).T.numpy()) <= 1e-5
 
 
 def test_a_masked_patch_is_not_seen_and_another_is():

@@ -267,7 +267,7 @@ class EchoApex(nn.Module):
         x = self.patch_embed(images.to(self.cls_token.dtype))  # [B*t, D, S/p, S/p]
         x = x.flatten(2).transpose(1, 2) + self.pos_embed_spatial  # [B*t, L, D]
         first = torch.cat([self.cls_token + self.pos_embed_class, self.registers], 1)
-        return torch.cat([first.expand(len(x), -1, -1), x], 1)  # [B*t, N, D]
+        return torch.cat([first.expand(x.shape[0], -1, -1), x], 1)  # [B*t, N, D]
 
     def _run(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
         """Blocks one after another over x [B*t, N, D]."""
@@ -295,8 +295,8 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         # A model that wraps the backbone saves it under its name.
         key = key.removeprefix("dinov2.").removeprefix("dinov2_with_registers.")
         if key == "embeddings.position_embeddings":  # [1, 1+L, D]
-            found["pos_embed_class"] = value[:, :1].contiguous()
-            found["pos_embed_spatial"] = value[:, 1:].contiguous()
+            found["pos_embed_class"] = value[:, :1].clone()
+            found["pos_embed_spatial"] = value[:, 1:].clone()
         elif key != "embeddings.mask_token":
             for theirs, ours in NAMES.items():
                 key = key.replace(theirs, ours)

@@ -479,11 +479,11 @@ def _positions(spatial: Tensor, temporal: Tensor) -> Tensor:
 def load_program(file: str | Path) -> nn.Module:
     """A `.pt2` of an exported folder, to be called as its card says.
 
-    PyTorch unpickles parts of such files, so one without its digest in `config.json`, or with
-    another, is refused with ValueError before it is read.
+    PyTorch unpickles parts of such files, so one without its digest in `config.json` (of an image
+    backbone `echoapex.json`), or with another, is refused with ValueError before it is read.
     """
-    if not refuse_changed(Path(file)):
-        raise ValueError(f"{file}: its config.json holds no SHA-256 of it; export it again")
+    if not any([refuse_changed(Path(file), told) for told in ("config.json", "echoapex.json")]):
+        raise ValueError(f"{file}: its folder holds no SHA-256 of it; export it again")
     return torch.export.load(file).module()
 
 
