@@ -2,7 +2,7 @@
 
 import functools
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,13 @@ from echofm_jax import config as configs
 from echofm_jax.architecture import Architecture
 from echofm_jax.checkpoint import load_params
 from echofm_jax.errors import InputError
+from echofm_jax.image_architecture import ImageArchitecture
 from echofm_jax.model import bind
 from echofm_jax.positions import resized
-from echofm_jax.torch_checkpoint import read_official
+from echofm_jax.torch_checkpoint import convert, read_checkpoint
+
+if TYPE_CHECKING:
+    from echofm_jax.image_encode import ImageEncoder
 
 
 class Features(NamedTuple):
@@ -57,16 +61,28 @@ def encode(params: dict, clips: jax.Array, *, arch: Architecture) -> Features:
     return Features(tokens, frames, tokens.mean(1))
 
 
-def load(path: str | Path, frames: int | None = None, size: int | None = None) -> EncoderOnly:
+def load(
+    path: str | Path, frames: int | None = None, size: int | None = None
+) -> "EncoderOnly | ImageEncoder":
     """See `echofm_jax.load`."""
+    from echofm_jax.image_encode import ImageEncoder
+    from echofm_jax.import_dinov2 import is_dinov2, read_backbone
+
     path = Path(path)
     if (path / "checkpoints").is_dir():
         params, _ = load_params(path)
         arch = configs.anywhere(configs.load(path))
     elif path.exists():
-        params, arch, _ = read_official(path)
+        checkpoint = read_checkpoint(path)
+        if is_dinov2(checkpoint):
+            backbone, arch, _ = read_backbone(checkpoint, path)
+            params = {"backbone": backbone}
+        else:
+            params, arch, _ = convert(checkpoint, path)
     else:
         raise InputError(f"{path} does not exist: give a workdir, an exported folder or a .pth")
+    if isinstance(arch, ImageArchitecture):
+        return ImageEncoder(params, arch, size)
     if frames is not None or size is not None:
         params, arch = resized(params, arch, frames, size)
     return EncoderOnly(params, arch)

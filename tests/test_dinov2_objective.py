@@ -13,9 +13,11 @@ import pytest
 from conftest import REPO
 from test_train import COMMAND, checkpoints, wait_for
 
+import echofm_jax
 from data_pipelines.loader import make_loader
 from echofm_jax import cli, config
 from echofm_jax.checkpoint import Checkpoints, load_params
+from echofm_jax.errors import InputError
 from echofm_jax.metrics import read_metrics
 from echofm_jax.objectives import Time
 from echofm_jax.objectives.dinov2 import DINOv2Objective
@@ -184,6 +186,30 @@ def test_the_teacher_is_what_is_read_of_a_run(trained):
     for name, kept in (("teacher", state["own"]["teacher"]), ("student", state["params"])):
         same = all(jax.tree.leaves(jax.tree.map(np.array_equal, params, kept)))
         assert same == (name == "teacher")
+
+
+def test_its_embeddings_are_those_of_the_exported_folder(trained, tmp_path):
+    torch = pytest.importorskip("torch", reason="the exported folder is PyTorch's")
+    from echofm_jax.pytorch import EchoApex
+
+    model, folder = echofm_jax.load(str(trained)), tmp_path / "apex"
+    assert cli.run("export", ["--workdir", str(trained), "--output", str(folder)]) == 0
+    clips = np.random.default_rng(0).integers(0, 255, (2, 3, 32, 32), np.uint8)
+    ours, again = model.encode(clips), echofm_jax.load(str(folder)).encode(clips)
+    theirs = EchoApex.from_pretrained(folder, frames=3)
+    with torch.no_grad():
+        pixels = torch.from_numpy(clips)[:, None].expand(-1, 3, -1, -1, -1) / 255
+        found = theirs.encode(pixels)
+    for name, shape in (("tokens", (2, 3 * 16, 32)), ("frames", (2, 3, 32)), ("video", (2, 32))):
+        assert getattr(ours, name).shape == shape
+        np.testing.assert_allclose(getattr(ours, name), getattr(again, name), atol=1e-6)
+        np.testing.assert_allclose(getattr(ours, name), getattr(found, name), atol=1e-5)
+    larger = echofm_jax.load(str(trained), size=48)
+    assert larger.encode(np.zeros((1, 1, 48, 48), np.uint8)).tokens.shape == (1, 36, 32)
+    with pytest.raises(InputError, match=r"this model reads .* H, W = 32, 32"):
+        model.encode(np.zeros((1, 1, 48, 48), np.uint8))
+    with pytest.raises(InputError, match="takes multiples of 8"):
+        echofm_jax.load(str(trained), size=50)
 
 
 def test_it_is_evaluated_as_any_model(trained, capsys):
