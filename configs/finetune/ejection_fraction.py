@@ -36,7 +36,7 @@ Where the numbers come from:
 - the window is the model's. EchoNet-Dynamic's is 32 frames, every other one of about 50 a second:
   1.3 s. A model of `data.window_seconds=1.0` sees about as much.
 Nobody has run this file on real data yet. Each variant was run for an epoch on simulated clips, to
-see that it runs.
+see that it runs, but `temporal` and `prompt`: those were run in tests alone.
 """
 
 from ml_collections import ConfigDict

@@ -29,7 +29,7 @@ Where the numbers come from:
   choice, the task's own defaults (echofm_jax/pytorch/recipe.py). EchoFM's paper (arXiv
   2410.23413) segments left ventricle and atrium, too; we could not read its settings.
 Nobody has run this file on real data yet. Each variant was run for an epoch on simulated clips, to
-see that it runs.
+see that it runs, but `image`: that was run in tests alone.
 """
 
 from ml_collections import ConfigDict

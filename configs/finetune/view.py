@@ -30,7 +30,7 @@ Where the numbers come from:
 - balanced classes, patience, batch: our choice. EchoFM's paper (arXiv 2410.23413) tells views, too;
   we could not read its fine-tuning settings, and none here claims to be them.
 Nobody has run this file on real data yet. Each variant was run for an epoch on simulated clips, to
-see that it runs.
+see that it runs, but `prompt`: that was run in tests alone.
 """
 
 from ml_collections import ConfigDict
