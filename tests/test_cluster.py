@@ -59,6 +59,8 @@ def free_port() -> int:
 class Cluster:
     """`echofm train` on several hosts; `hosts` gives one of them its own settings."""
 
+    config, arguments = REPO / "configs" / "smoke.py", staticmethod(overrides)
+
     def __init__(self, count, folder, data, *, devices=1, missing=(), hosts=None, **changes):
         folder.mkdir(exist_ok=True)
         self.folder, self.workdir = folder, folder / "run"
@@ -84,8 +86,8 @@ class Cluster:
                 }
             command = [
                 sys.executable, "-W", "error", "-c", HOST,
-                f"--config={REPO / 'configs' / 'smoke.py'}", f"--workdir={host['workdir']}",
-                *overrides(data__dir=host["data"], seed=host.get("seed", 0), **settings),
+                f"--config={self.config}", f"--workdir={host['workdir']}",
+                *self.arguments(data__dir=host["data"], seed=host.get("seed", 0), **settings),
             ]  # fmt: skip
             self.processes[index] = subprocess.Popen(
                 command, env=env, cwd=host["cwd"], stderr=subprocess.PIPE, text=True
