@@ -1,5 +1,6 @@
 """DINOv2 as the loop sees it: schedules, teacher, rates, batches, and a run that is killed."""
 
+import dataclasses
 import functools
 import json
 import signal
@@ -69,7 +70,7 @@ def test_the_teacher_follows_slower_and_slower(student):
 
 def test_the_teachers_temperature_warms_up():
     """Colder targets are sharper; what is lost says which there were."""
-    given = settings(objective__warmup_teacher_temp_epochs=4.0)
+    given = settings(objective__warmup_teacher_temp_epochs=4.0, objective__teacher_temp=0.07)
     objective, arch = config.objective(given), config.architecture(given)
     params = objective.init_params(arch, jax.random.key(0))
     shapes = objective.batch(arch, 4, colour=False)
@@ -86,7 +87,7 @@ def test_the_teachers_temperature_warms_up():
 
     found = [float(entropy(epoch, objective)) for epoch in (0.0, 2.0, 4.0, 8.0)]
     assert found[2] == found[3] and len(set(found[:3])) == 3
-    same = config.objective(settings(objective__warmup_teacher_temp=0.07))
+    same = dataclasses.replace(objective, warmup_teacher_temp=0.07)
     assert float(entropy(0.0, same)) == pytest.approx(found[3], rel=1e-6)
 
 

@@ -15,7 +15,7 @@ from conftest import REPO, TINY
 from echofm_jax import cli
 from echofm_jax.checkpoint import load_params
 from echofm_jax.compare_runs import parameters
-from echofm_jax.config import architecture, load
+from echofm_jax.config import architecture, load, objective
 from echofm_jax.goodput import read_runs
 from echofm_jax.metrics import read_metrics
 from echofm_jax.sweep_cell import evaluation, progress
@@ -147,7 +147,8 @@ def test_a_report_shows_what_is_there_and_what_is_not(swept, capsys):
 def test_parameters_are_those_of_the_model(swept):
     _, cell, _ = swept
     saved = jax.tree.leaves(load_params(cell, None)[0])
-    assert parameters(architecture(load(cell))) == sum(leaf.size for leaf in saved)
+    config = load(cell)
+    assert parameters(architecture(config), objective(config)) == sum(leaf.size for leaf in saved)
 
 
 def test_a_run_killed_between_its_last_save_and_its_last_word_is_done(swept, tmp_path):

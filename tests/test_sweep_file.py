@@ -127,7 +127,7 @@ def test_a_missing_file_is_one_line(tmp_path, capsys):
 def test_every_sweep_of_ours_has_three_seeds_and_its_baseline(path, monkeypatch):
     monkeypatch.chdir(REPO)
     cells = cells_of(path)
-    assert {cell.seed for cell in cells} == {0, 1, 2}
+    assert {cell.seed for cell in cells} >= {0, 1, 2}
     (baseline,) = [
         line.partition("--baseline=")[2]
         for line in path.read_text().splitlines()
