@@ -5,6 +5,7 @@ import pytest
 from test_cluster import Cluster
 from test_dinov2_objective import SMOKE, overrides, rows
 
+pytestmark = pytest.mark.slow
 SETTINGS = {"optim__steps": 6, "objective__warmup_teacher_temp_epochs": 4.0}
 
 
@@ -27,10 +28,8 @@ def alone(tmp_path_factory, tiny_data):
     ("count", "changes"),
     [
         (2, {}),
-        pytest.param(4, {}, marks=pytest.mark.slow),
-        pytest.param(
-            2, {"mesh__preset": "fsdp", "mesh__fsdp": 2}, marks=pytest.mark.slow, id="2-fsdp"
-        ),
+        (4, {}),
+        pytest.param(2, {"mesh__preset": "fsdp", "mesh__fsdp": 2}, id="2-fsdp"),
     ],
 )
 def test_processes_agree_with_one(count, changes, alone, tmp_path, tiny_data):
