@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 from echofm_jax.config import image_config
 
 
-def get_config() -> ConfigDict:
-    """ViT of smoke.py's encoder size on crops of 112 and 48 pixels."""
-    config = image_config("vit_s")
+def get_config(variant: str = "same_frame") -> ConfigDict:
+    """`same_frame` (default) or `other_frame`; smoke.py's encoder on crops of 112 and 48 pixels."""
+    config = image_config("vit_s", variant)
     config.model.update(
         size=112, patch=16, width=192, depth=4, heads=3, drop_path=0.0, layer_scale=1.0
     )

@@ -20,7 +20,6 @@ from echofm_jax.config import image_config
 
 def get_config(variant: str = "same_frame") -> ConfigDict:
     """`same_frame` (default) or `other_frame`."""
-    config = image_config("vit_b")
+    config = image_config("vit_b", variant)
     config.model.dtype = "bfloat16"
-    config.objective.other_frame = variant == "other_frame"
     return config

@@ -1,16 +1,6 @@
-"""EchoApex's method with ViT-L/14: DINOv2 on single frames, of 224 pixels a side.
+"""As echoapex_vitb.py, where all is said, with ViT-L/14.
 
-    echofm train --config=configs/echoapex_vitl.py --workdir=runs/echoapex_l --config.data.dir=DATA
-
-EchoApex (arXiv 2410.11092) pre-trained by DINOv2 on 20 million frames of 450,338 videos; its code,
-weights and hyperparameters are not public. These are DINOv2's own for a small corpus
-(its ViT-L/16 recipe), at batch 1024.
-An image is a frame of a record, cut into 2 global crops of 224 pixels and 8 local ones of 98; it is
-counted as a clip in rates and batches. Ingest frames of 256 pixels or more, so that crops
-are not enlarged (`echofm ingest --size 256`).
-Start from natural images with `echofm import`. `:other_frame` takes the second global
-crop and half of the local ones from another moment of the same clip.
-No full-corpus run of this config has been made yet, so there is no score to expect.
+echofm train --config=configs/echoapex_vitl.py --workdir=runs/echoapex_l --config.data.dir=DATA
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +10,6 @@ from echofm_jax.config import image_config
 
 def get_config(variant: str = "same_frame") -> ConfigDict:
     """`same_frame` (default) or `other_frame`."""
-    config = image_config("vit_l")
+    config = image_config("vit_l", variant)
     config.model.dtype = "bfloat16"
-    config.objective.other_frame = variant == "other_frame"
     return config

@@ -24,12 +24,11 @@ def check(cfg: LoaderConfig, info: shards.DatasetInfo) -> None:
     problems = cfg.crops.problems()
     if cfg.augment != NONE:
         problems.append("augment: crops have a gain and gamma of their own: leave it off")
-    for name in ("global_size", "local_size"):
-        size = getattr(cfg.crops, name)
+    for name, size in (("global", cfg.crops.global_size), ("local", cfg.crops.local_size)):
         if size > info.size:
             problems.append(
-                f"crops.{name}={size}: {cfg.data_dir} stores frames of {info.size} pixels: "
-                f"choose at most {info.size}, or ingest again with a larger size"
+                f"{name} crops of {size} pixels: {cfg.data_dir} stores frames of {info.size} "
+                f"pixels: choose at most {info.size}, or ingest again with a larger size"
             )
     if problems:
         raise InputError("; ".join(problems))

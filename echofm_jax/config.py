@@ -72,12 +72,10 @@ def check(config: ConfigDict) -> None:
     problems += [f"{name}={flat[name]} must be above 0" for name in above if not flat[name] > 0]
     if not problems:
         arch = architecture(config)
-        problems += arch.problems() + objective(config).problems(arch)
+        problems += arch.problems() + objective(config).problems(arch, config)
         problems += unused_axes(config)
         if "augment" in config.data:
             problems += [f"data.{told}" for told in Augment(**config.data.augment).problems()]
-        if config.method == "dinov2":
-            problems += batch_problems(config)
         if config.data.batch_size % config.optim.accumulate:
             problems.append(
                 f"data.batch_size={config.data.batch_size} is not divisible by "
@@ -92,21 +90,6 @@ def check(config: ConfigDict) -> None:
             problems.append(f"{name}={flat[name]} is not in [0, 1)")
     if problems:
         raise InputError(f"config: {'; '.join(problems)}")
-
-
-def batch_problems(config: ConfigDict) -> list[str]:
-    """What makes a batch too small for losses that compare images, or splits it for them."""
-    problems = []
-    if config.data.batch_size < 2:
-        problems.append("data.batch_size=1: KoLeo and Sinkhorn-Knopp compare images: choose more")
-    if config.optim.accumulate > 1:
-        problems.append(
-            f"optim.accumulate={config.optim.accumulate}: the prototypes are shared out over a "
-            "whole batch: choose 1"
-        )
-    if config.optim.ema:
-        problems.append(f"optim.ema={config.optim.ema}: the teacher is the average: choose 0")
-    return problems
 
 
 def unused_axes(config: ConfigDict) -> list[str]:

@@ -28,6 +28,7 @@ IMAGE_MODELS = {
     "vit_l": {"width": 1024, "depth": 24, "heads": 16},
     "vit_g": {"width": 1536, "depth": 40, "heads": 24, "ffn": "swiglu"},
 }
+IMAGE_VARIANTS = {"same_frame": {}, "other_frame": {"other_frame": True}}
 OBJECTIVES = {
     "official": {},  # pixel prior and distillation: the public implementation
     "paper": {"prior": "embedding", "cycle_weight": 0.0},  # the paper's equations
@@ -93,17 +94,20 @@ DEFAULTS = {  # method → any of its configs
 }
 
 
-def image_config(model: str) -> ConfigDict:
+def image_config(model: str, variant: str = "same_frame") -> ConfigDict:
     """DINOv2's recipe for ViT-L on a small corpus, for an image backbone preset: EchoApex's method.
 
-    An image stands for a clip wherever clips are counted. Runs take 125,000 steps, as there.
+    `variant`: `other_frame` takes the second global crop and half of the local ones from another
+    frame. An image stands for a clip wherever clips are counted. Runs take 125,000 steps, as there.
     """
     config = default_config("vit_l", "official").to_dict()
     arch = ImageArchitecture(**pick(IMAGE_MODELS, model, "model"), drop_path=0.3)
     config |= {
         "method": "dinov2",
         "model": dataclasses.asdict(arch),
-        "objective": dataclasses.asdict(DINOv2Objective()),
+        "objective": dataclasses.asdict(
+            DINOv2Objective(**pick(IMAGE_VARIANTS, variant, "variant"))
+        ),
     }
     for unused in ("window_seconds", "assumed_fps", "augment"):
         del config["data"][unused]

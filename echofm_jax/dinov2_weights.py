@@ -11,7 +11,7 @@ import numpy as np
 
 from echofm_jax.errors import InputError
 from echofm_jax.image_architecture import ImageArchitecture
-from echofm_jax.torch_weights import DENSE, SAME, TUBELET, Transform, some
+from echofm_jax.torch_weights import DENSE, SAME, TUBELET, Transform, check_state
 
 LAYOUTS = ("official", "transformers")
 
@@ -210,7 +210,8 @@ def _to_state(params: Mapping, parts: list[_Part]) -> dict[str, np.ndarray]:
 
 def _from_state(state: Mapping[str, np.ndarray], parts: list[_Part]) -> dict:
     by_key = _by_key(parts)
-    _check(state, {key: _shape_of(of_key) for key, of_key in by_key.items()})
+    shapes = {key: _shape_of(of_key) for key, of_key in by_key.items()}
+    check_state(state, shapes, "backbone")
     found: dict[str, list[np.ndarray]] = {}  # path → its layers
     for key, of_key in by_key.items():
         axis = _axis(of_key)
@@ -227,18 +228,3 @@ def _from_state(state: Mapping[str, np.ndarray], parts: list[_Part]) -> dict:
             node = node.setdefault(parent, {})
         node[name] = np.stack(layers) if path.startswith("blocks/") else layers[0]
     return params
-
-
-def _check(state: Mapping[str, np.ndarray], shapes: dict[str, tuple[int, ...]]) -> None:
-    problems = {
-        "missing": [key for key in shapes if key not in state],
-        "unknown": [key for key in state if key not in shapes],
-        "of another shape": [
-            f"{key} {list(state[key].shape)}, not {list(shape)}"
-            for key, shape in shapes.items()
-            if key in state and state[key].shape != shape
-        ],
-    }
-    found = [f"{len(keys)} {what}: {some(keys)}" for what, keys in problems.items() if keys]
-    if found:
-        raise InputError(f"weights are not those of this backbone: {'; '.join(found)}")

@@ -146,7 +146,7 @@ def from_torch(state: Mapping[str, np.ndarray], arch: Architecture) -> dict:
 
     Raises InputError listing the keys that are missing, unknown or misshapen.
     """
-    _check(state, arch)
+    check_state(state, torch_shapes(arch), "EchoFM")
     params: dict = {}
     for row in TABLE:
         shape = _shape(row.jax_shape, arch)
@@ -206,8 +206,10 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _check(state: Mapping[str, np.ndarray], arch: Architecture) -> None:
-    expected = torch_shapes(arch)
+def check_state(
+    state: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], model: str
+) -> None:
+    """Raise InputError unless a state dict has exactly the `expected` keys and shapes."""
     problems = {
         "missing": [key for key in expected if key not in state],
         "unknown": [key for key in state if key not in expected],
@@ -219,7 +221,7 @@ def _check(state: Mapping[str, np.ndarray], arch: Architecture) -> None:
     }
     found = [f"{len(keys)} {what}: {some(keys)}" for what, keys in problems.items() if keys]
     if found:
-        raise InputError(f"weights are not those of this EchoFM: {'; '.join(found)}")
+        raise InputError(f"weights are not those of this {model}: {'; '.join(found)}")
 
 
 def _sizes(arch: Architecture) -> dict[str, int]:

@@ -71,6 +71,9 @@ def test_every_config_file_of_echoapex_loads(path):
     assert config.optim.b2 == 0.999
     width = {"echoapex_vitb": 768, "echoapex_vitl": 1024, "echoapex_smoke": 192}[path.stem]
     assert arch.width == width
+    assert configs.parse([], f"{path}:other_frame").objective.other_frame
+    with pytest.raises(InputError, match="unknown variant 'other': did you mean 'other_frame'"):
+        configs.parse([], f"{path}:other")
     if path.stem != "echoapex_smoke":
         assert (arch.patch, arch.size, arch.drop_path, objective.prototypes) == (
             14,
@@ -79,7 +82,6 @@ def test_every_config_file_of_echoapex_loads(path):
             65536,
         )
         assert configs.recipe(config, 10**6).peak_lr == pytest.approx(0.004)
-        assert configs.parse([], f"{path}:other_frame").objective.other_frame
 
 
 def test_an_image_config_survives_its_file(tmp_path):

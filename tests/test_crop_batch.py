@@ -233,8 +233,12 @@ def test_crops_of_phantoms_lie_in_the_sector_and_are_black_around_it(phantoms):
 @pytest.mark.parametrize(
     "changes, crops, message",
     [
-        ({}, {"global_size": 64}, "crops.global_size=64: .* stores frames of 32 pixels: choose at"),
-        ({}, {"local_size": 40}, "crops.local_size=40: .* stores frames of 32 pixels"),
+        (
+            {},
+            {"global_size": 64},
+            "global crops of 64 pixels: .* stores frames of 32 pixels",
+        ),
+        ({}, {"local_size": 40}, "local crops of 40 pixels: .* stores frames of 32 pixels"),
         ({}, {"local_size": 12}, "crops.local_size=12 is not divisible by crops.patch=8: choose"),
         ({"augment": Augment(gain=0.1)}, {}, "augment: crops have a gain and gamma of their own"),
         ({"batch_size": 3}, {}, "batch size 3: 2 host"),

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from data_pipelines.clean_files import Cut, read_windows, stamped
 from echofm_jax import cli
-from echofm_jax.pytorch import EchoApex, EchoFMHead, EchoFMSegmenter, scores, segmentation_samples
+from echofm_jax.pytorch import EchoApex, EchoFMHead, EchoFMSegmenter, labelled_frames, scores
 from echofm_jax.pytorch.modeling_echoapex import renamed
 
 
@@ -44,7 +44,7 @@ def folder(tmp_path_factory) -> Path:
 def quick(monkeypatch):
     """Few draws of patients, short epochs, and the root logger as it was."""
     monkeypatch.setattr(scores, "DRAWS", 20)
-    monkeypatch.setattr(segmentation_samples, "LEAST", 8)
+    monkeypatch.setattr(labelled_frames, "LEAST", 8)
     root = logging.getLogger()
     before = list(root.handlers)
     yield

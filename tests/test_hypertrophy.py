@@ -19,11 +19,11 @@ from echofm_jax.pytorch.hypertrophy_head import (
     lengths,
 )
 from echofm_jax.pytorch.hypertrophy_samples import (
-    epoch_length,
     find_points,
     sample,
     training_samples,
 )
+from echofm_jax.pytorch.labelled_frames import epoch_length
 
 TINY = EchoFMConfig(
     frames=8, size=32, tubelet=2, patch=16, width=24, depth=3, heads=3,
@@ -196,6 +196,6 @@ def test_clips_without_a_point_are_left_out_and_an_epoch_is_always_the_same():
         return [one for batch in found for one in batch]
 
     once, again, other = epoch(0), epoch(0), epoch(1)
-    assert len(once) == epoch_length(measured) == 200
+    assert len(once) == epoch_length(measured.clips) == 200
     assert all((a.points == b.points).all() for a, b in zip(once, again, strict=True))
     assert not all((a.points == b.points).all() for a, b in zip(once, other, strict=True))

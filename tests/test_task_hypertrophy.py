@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import stat
 from pathlib import Path
 
 import apex
@@ -69,6 +70,9 @@ def test_walls_are_measured_in_mm_and_hypertrophy_is_told(trained):
     assert told["hypertrophy_auroc"]["value"] == 1 and chance["hypertrophy_auroc"] == 0.5
     drawn = {path.name for path in (trained / "pretrained" / "figures").iterdir()}
     assert drawn == {"calipers.png", "calipers-dark.png", "lengths.png", "lengths-dark.png"}
+    assert (
+        stat.S_IMODE((trained / "pretrained" / "predictions.csv").stat().st_mode) == 0o600
+    )  # it has names
     with (trained / "pretrained" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["frame"], row["phase"]) for row in rows[:3]] == [

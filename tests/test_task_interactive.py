@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from two_discs import Discs
 
 from echofm_jax import cli
 from echofm_jax.errors import InputError
-from echofm_jax.pytorch import EchoFMInteractive, interactive, scores, segmentation_samples
+from echofm_jax.pytorch import EchoFMInteractive, interactive, labelled_frames, scores
 from echofm_jax.pytorch.finetune_run import Run
 from echofm_jax.pytorch.recipe import Recipe
 from echofm_jax.pytorch.segmentation_samples import Sample
@@ -56,6 +57,7 @@ def test_a_training_ends_with_a_head_that_outlines_what_it_is_shown(run: Run):
     assert set(value) == set(metrics["chance"])
     assert "dice_after_5_LA" in value and "dice_after_2" not in value
     assert metrics["outlines"] == 4 * 2 * 2 and metrics["left_out"] == ""
+    assert stat.S_IMODE((run.folder / "predictions.csv").stat().st_mode) == 0o600  # it has names
     with (run.folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["structure"] for row in rows[:2]] == ["LV", "LA"]
@@ -98,7 +100,7 @@ def test_a_training_ends_with_a_head_that_outlines_what_it_is_shown(run: Run):
 
 
 def test_killed_it_ends_with_the_same_head(run: Run, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(segmentation_samples, "LEAST", 40)
+    monkeypatch.setattr(labelled_frames, "LEAST", 40)
     recipe = Recipe(epochs=2, lr=3e-3, batch=8, patience=0, mode="full")
     run = dataclasses.replace(run, recipe=recipe)
     (tmp_path / "other").mkdir()
@@ -207,7 +209,7 @@ def test_a_structure_left_out_is_never_trained_on_and_told_apart(
     monkeypatch.setattr(  # listens, and changes nothing
         interactive, "loss", lambda model, batch: trained.append(batch.truth) or loss(model, batch)
     )
-    monkeypatch.setattr(segmentation_samples, "LEAST", 60)
+    monkeypatch.setattr(labelled_frames, "LEAST", 60)
     more = (PROMPTED, "--leave_out=LA", "--config.epochs=1", "--config.batch=20")
     assert cli.main(command(folder, tmp_path / "w", *more)) == 0
     truth = np.concatenate(trained)
@@ -226,7 +228,7 @@ def test_a_structure_left_out_is_never_trained_on_and_told_apart(
 
 def test_an_encoder_of_images_is_shown_prompts_as_well(folder, tmp_path, monkeypatch):
     """EchoApex, whose patches divide no power of two."""
-    monkeypatch.setattr(segmentation_samples, "LEAST", 8)
+    monkeypatch.setattr(labelled_frames, "LEAST", 8)
     apex.write(tmp_path / "model", 2)
     more = (PROMPTED, f"--model={tmp_path / 'model'}", "--config.epochs=1", "--config.frames=2",
             "--config.mode=adapter", "--config.adapter=8")  # fmt: skip

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import jax
+from ml_collections import ConfigDict
 
 from echofm_jax.architecture import Architecture
 from echofm_jax.image_architecture import ImageArchitecture
@@ -33,8 +34,8 @@ class Objective(Protocol):
 
     SHAPES: tuple[str, ...]  # its fields that the state's shapes follow from
 
-    def problems(self, arch: Any) -> list[str]:
-        """What is impossible about its numbers for such a model; empty if nothing."""
+    def problems(self, arch: Any, config: ConfigDict) -> list[str]:
+        """What is impossible about its numbers, for such a model and config; empty if nothing."""
 
     def init_params(self, arch: Any, key: jax.Array) -> dict:
         """Fresh parameters, which the optimizer updates: a nested dict."""
@@ -45,7 +46,7 @@ class Objective(Protocol):
     def batch(self, arch: Any, batch_size: int, colour: bool) -> dict[str, jax.ShapeDtypeStruct]:
         """What it reads of a global batch, samples first."""
 
-    def loader_fields(self, arch: Any, data: Any) -> dict[str, Any]:
+    def loader_fields(self, arch: Any, data: ConfigDict) -> dict[str, Any]:
         """The fields of a `LoaderConfig` that make such batches; `data`: the config's section."""
 
     def loss(

@@ -76,22 +76,27 @@ class DINOv2Objective:
             speckle=self.speckle,
         )
 
-    def problems(self, arch: ImageArchitecture) -> list[str]:
+    def problems(self, arch: ImageArchitecture, config: ConfigDict) -> list[str]:
         """What is impossible about these numbers; empty if nothing."""
-        at_least_one = ("prototypes", "hidden", "bottleneck")
+        own, counts = vars(self), ("prototypes", "hidden", "bottleneck")
         above = ("student_temp", "teacher_temp", "warmup_teacher_temp", "layer_decay")
         shares = ("momentum", "layer_decay", "patch_embed_rate")
-        rules = [(getattr(self, name) < 1, f"{name}={getattr(self, name)} must be at least 1")
-                 for name in at_least_one]  # fmt: skip
-        rules += [(not getattr(self, name) > 0, f"{name}={getattr(self, name)} must be above 0")
-                  for name in above]  # fmt: skip
-        rules += [(not 0 <= getattr(self, name) <= 1, f"{name}={getattr(self, name)} is not in "
-                   "[0, 1]") for name in shares]  # fmt: skip
-        told = [text for broken, text in rules if broken]
+        told = [f"{name}={own[name]} must be at least 1" for name in counts if own[name] < 1]
+        told += [f"{name}={own[name]} must be above 0" for name in above if not own[name] > 0]
+        told += [f"{name}={own[name]} is not in [0, 1]" for name in shares
+                 if not 0 <= own[name] <= 1]  # fmt: skip
         # A global crop's numbers are the model's, and named there.
         told += [text.removeprefix("crops.") for text in self.crops(arch).problems()
                  if not text.startswith(("crops.global_size", "crops.patch"))]  # fmt: skip
-        return [f"objective.{text}" for text in told]
+        batch, parts, ema = config.data.batch_size, config.optim.accumulate, config.optim.ema
+        rules = [
+            (batch < 2, f"data.batch_size={batch}: KoLeo and Sinkhorn-Knopp compare images: choose "
+             "more"),
+            (parts > 1, f"optim.accumulate={parts}: the prototypes are shared out over a whole "
+             "batch: choose 1"),
+            (ema > 0, f"optim.ema={ema}: the teacher is the average: choose 0"),
+        ]  # fmt: skip
+        return [f"objective.{text}" for text in told] + [text for wrong, text in rules if wrong]
 
     def init_params(self, arch: ImageArchitecture, key: jax.Array) -> dict:
         """The student: backbone and heads."""

@@ -42,7 +42,7 @@ class EchoFMObjective:
 
     SHAPES = ()
 
-    def problems(self, arch: Architecture) -> list[str]:
+    def problems(self, arch: Architecture, config: ConfigDict) -> list[str]:
         """What is impossible about these numbers for so many time steps; empty if nothing."""
         lag, gate, steps = self.min_positive_lag, self.cycle_gate, arch.steps
         rules = [

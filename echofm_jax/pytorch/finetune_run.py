@@ -6,7 +6,6 @@ RUN/head/            the trained head, see head_folder; holds no name
     figures/         pictures
 """
 
-import csv
 import dataclasses
 import hashlib
 import json
@@ -18,16 +17,16 @@ import torch
 from torch import nn
 
 from data_pipelines.labelled import LabelledClip
-from echofm_jax.atomic import write_text
 from echofm_jax.errors import InputError
-from echofm_jax.pytorch import clip_figures, head_folder, parameters
+from echofm_jax.pytorch import clip_figures, parameters
 from echofm_jax.pytorch.clip_training import Part, answers, part, train_clips
+from echofm_jax.pytorch.finetune_output import facts, finish, predictions
 from echofm_jax.pytorch.fitting import draw, within_memory
 from echofm_jax.pytorch.head_echofm import EchoFMHead, HeadConfig
 from echofm_jax.pytorch.maps import recording_maps
 from echofm_jax.pytorch.peak_memory import peak_memory
 from echofm_jax.pytorch.recipe import Recipe
-from echofm_jax.pytorch.scores import measure, scores, strict
+from echofm_jax.pytorch.scores import measure, scores
 from echofm_jax.pytorch.trained_echofm import load_encoder
 from echofm_jax.torch_checkpoint import sha256
 
@@ -104,8 +103,7 @@ def run_clips(run: Run) -> dict:
     config = HeadConfig(
         task=run.task, target=run.target, outputs=run.outputs, kind=recipe.head,
         hidden=recipe.hidden, dropout=recipe.dropout, study=recipe.study, colour=run.colour,
-        adapter=recipe.adapter if recipe.mode == "adapter" else 0,
-        prompts=recipe.prompts if recipe.mode == "prompt" else 0,
+        **recipe.inserted,
     )  # fmt: skip
     torch.manual_seed(draw(run.seed))
     with within_memory(torch.device(run.device)):
@@ -137,21 +135,13 @@ def run_clips(run: Run) -> dict:
     chance = measure(run.task, run.outputs, blind(run, parts["train"], len(truth)), truth)
     clip_figures.draw(run, told, truth, whose, history)
     write_predictions(run, test, told)
-    metrics = strict({
-        "task": run.task, "target": run.target, "outputs": run.outputs, "seed": run.seed,
-        "weights": "random" if run.random else "pretrained", "simulated": run.simulated,
-        "recipe": dataclasses.asdict(recipe),
-        "clips": {split: len(part.clips) for split, part in parts.items()},
-        "patients": {s: len({c.patient for c in p.clips}) for s, p in parts.items()},
+    training = {
         "epochs": history,
         "trained_parameters": trained(model, recipe),
         "peak_memory": dataclasses.asdict(peak),
-        "scores": {name: score._asdict() for name, score in figures.items()},
-        "chance": chance,
-    })  # fmt: skip
-    head_folder.write_trained(run, model, metrics, figures, CODE, words(run, model))
-    write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    (run.folder / "state.pt").unlink(missing_ok=True)
+    }
+    metrics = facts(run, run.outputs, parts, training, figures, chance)
+    finish(run, model, metrics, figures, CODE, words(run, model))
     return metrics
 
 
@@ -191,24 +181,19 @@ def trained(model: EchoFMHead, recipe: Recipe) -> int:
 
 def write_predictions(run: Run, test: Part, told: np.ndarray) -> None:
     """A line a test clip: file, truth, answer, probabilities; of examinations patient and study."""
-    path = run.folder / "predictions.csv"
-    half = path.with_name(f".{path.name}")
-    half.touch(0o600)  # it has names
     who = ["patient", "study"] if run.recipe.study else ["file"]
     names = [f"p_{name}" for name in run.outputs] if run.task != "number" else []
-    with half.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        table = csv.writer(file)
-        table.writerow([*who, run.target, "answer", *names])
+    with predictions(run.folder) as write:
+        write([*who, run.target, "answer", *names])
         for row, i in zip(told, test.first, strict=True):
             clip = test.clips[i]
             own = [clip.patient, clip.study or clip.name] if run.recipe.study else [clip.name]
             if run.task == "number":
-                table.writerow([*own, clip.targets[run.target], f"{row[0]:.3f}"])
+                write([*own, clip.targets[run.target], f"{row[0]:.3f}"])
             else:
                 answer = run.outputs[int(row.argmax())]
                 shares = [f"{p:.4f}" for p in row]
-                table.writerow([*own, clip.targets[run.target], answer, *shares])
-    half.replace(path)
+                write([*own, clip.targets[run.target], answer, *shares])
 
 
 def words(run: Run, model: EchoFMHead) -> dict[str, str]:

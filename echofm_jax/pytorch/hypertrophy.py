@@ -15,6 +15,7 @@ from torch import Tensor
 from echofm_jax.pytorch import segmentation_windows as windows
 from echofm_jax.pytorch.hypertrophy_head import WIDTH, EchoFMHypertrophy, landmarks
 from echofm_jax.pytorch.hypertrophy_samples import Sample
+from echofm_jax.pytorch.segmentation import logits as heatmaps
 
 
 def blobs(points: Tensor, size: int) -> Tensor:
@@ -24,14 +25,6 @@ def blobs(points: Tensor, size: int) -> Tensor:
     x, y = (-0.5 * off.square()).softmax(-1).unbind(2)  # [n, K, S]
     known = points.isfinite().all(-1)  # [n, K]
     return y[..., :, None] * x[..., None, :] * known[..., None, None]
-
-
-def heatmaps(model: EchoFMHypertrophy, samples: Sequence[Sample]) -> Tensor:
-    """Logits [B, K, S, S] of the measured frame of each sample."""
-    device = model.decoder.out.weight.device
-    clips = torch.cat([model.encoder.preprocess(s.clip) for s in samples])  # [B, 3, T, S, S]
-    positions = torch.tensor([s.position for s in samples], device=device)
-    return model(clips, torch.arange(len(samples), device=device), positions)
 
 
 def loss(model: EchoFMHypertrophy, samples: Sequence[Sample]) -> Tensor:

@@ -22,13 +22,16 @@ SPDX-License-Identifier: Apache-2.0
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .segmentation_head import SegmentationDecoder, spread
-from .trained_echofm import add_adapters, add_prompts, load_model
+from .segmentation_head import DenseHead, SegmentationDecoder
+
+if TYPE_CHECKING:
+    from data_pipelines.cleaned_file import CleanedFile
 
 LENGTHS = ("ivs", "lvid", "lvpw")  # from each landmark to the next
 # Normal walls are at most 9 mm in women and 10 mm in men (Lang et al. 2015): this is more than
@@ -51,42 +54,22 @@ class HypertrophyConfig:
     colour: bool = False  # whether it was shown colour
 
 
-class EchoFMHypertrophy(nn.Module):
+class EchoFMHypertrophy(DenseHead):
     """EchoFM or EchoApex with a decoder: landmarks in chosen frames of clips."""
 
+    CONFIG, NAMES = HypertrophyConfig, "landmarks"
+
     def __init__(self, encoder: nn.Module, config: HypertrophyConfig):
-        super().__init__()
+        super().__init__(encoder, config)
         c = encoder.config
-        self.encoder, self.config = encoder, config
-        add_adapters(encoder, config.adapter)
-        add_prompts(encoder, config.prompts)
-        self.blocks = spread(c.depth)
         self.decoder = SegmentationDecoder(
             width=c.width, patch=c.patch, classes=len(config.landmarks),
             levels=len(self.blocks), channels=config.channels,
         )  # fmt: skip
 
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "EchoFMHypertrophy":
-        """Load a folder that `echofm finetune` wrote, on the CPU, ready to be used.
-
-        Nothing in it is run, nothing unpickled. Raises FileNotFoundError when a file is absent and
-        ValueError, naming it, when one is damaged, changed or of a newer version.
-        """
-        return load_model(cls, Path(folder), HypertrophyConfig, "landmarks")
-
     def forward(self, clips: Tensor, which: Tensor, positions: Tensor) -> Tensor:
-        """Heatmaps, as logits, [n, K, S, S]: those at `positions` [n] of the clips `which` [n].
-
-        `clips`: [B, 3, T, S, S] in [0, 1], as the encoder's `preprocess` makes them.
-        """
-        c = self.encoder.config
-        steps = positions // c.tubelet
-        levels = [
-            level.unflatten(1, (c.steps, -1))[which, steps]  # [n, L, D]
-            for level in self.encoder.levels(clips, self.blocks)
-        ]
-        return self.decoder(levels, clips[which, :, positions])
+        """Heatmaps, as logits, [n, K, S, S]: of the frames at `positions` of the clips `which`."""
+        return self.decoder(*self.seen(clips, which, positions))
 
     @torch.inference_mode()
     def predict(
@@ -102,30 +85,14 @@ class EchoFMHypertrophy(nn.Module):
         "spacing": mm a pixel [2], nan = unknown}`, of a file that cannot be used `{"refused":
         reason}`. `fps`: of files that do not tell theirs; `precropped`: they show the image alone.
         """
-        from data_pipelines.cleaned_file import read_cleaned
-        from data_pipelines.clip import Rejected
         from echofm_jax.pytorch.hypertrophy import landmarks_of_frames
 
-        found = []
-        for file in files:
-            try:
-                clip = read_cleaned(
-                    Path(file), size=self.encoder.config.size, colour=self.config.colour,
-                    fps=fps, precropped=precropped,
-                )  # fmt: skip
-            except Rejected as rejected:
-                found.append({"refused": f"{rejected.reason}: {rejected.detail}"})
-                continue
+        def answer(clip: "CleanedFile") -> dict:
             places, sure = landmarks_of_frames(self, clip.frames, clip.fps)
-            found.append({
-                **at_end_diastole(places, sure, clip.spacing),
-                "landmarks": places,
-                "names": self.config.landmarks,
-                "frames": clip.frames,
-                "fps": clip.fps,
-                "spacing": clip.spacing,
-            })  # fmt: skip
-        return found
+            told = at_end_diastole(places, sure, clip.spacing)
+            return {**told, "landmarks": places, "names": self.config.landmarks}
+
+        return self.each(files, answer, fps, precropped)
 
 
 def landmarks(logits: Tensor) -> tuple[Tensor, Tensor]:

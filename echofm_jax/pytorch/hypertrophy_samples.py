@@ -1,23 +1,21 @@
-"""A measured frame → what the decoder is trained on: its window, its place in it, its landmarks.
-
-Turned, scaled, moved and made brighter or darker as for segmentation, and never mirrored; the
-sector stays in view whole.
-"""
+"""A measured frame → what the decoder is trained on: its window, its place in it, its landmarks."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
-from data_pipelines import augment
 from data_pipelines.labelled import LabelledClip, Pixels
-from echofm_jax.pytorch import segmentation_windows as windows
 from echofm_jax.pytorch.clip_batches import read_ahead
-from echofm_jax.pytorch.fitting import draw
+from echofm_jax.pytorch.labelled_frames import (
+    Places,
+    framed,
+    held_out_batches,
+    spread_over,
+    training_batches,
+)
 from echofm_jax.pytorch.modeling_echofm import EchoFMConfig
-from echofm_jax.pytorch.segmentation_samples import AUGMENT, LEAST
 
 
 class Sample(NamedTuple):
@@ -26,6 +24,17 @@ class Sample(NamedTuple):
     clip: np.ndarray  # [T, S, S] or [T, S, S, 3] uint8
     position: int  # of the measured frame in the clip
     points: np.ndarray  # [K, 2] float32 x, y, NaN = unknown
+
+
+def sample(
+    pixels: Pixels, frame: int, config: EchoFMConfig, rng: np.random.Generator | None
+) -> Sample:
+    """Of a measured `frame` of `pixels`; with `rng` changed, landmarks and all, see `framed`."""
+    clip, position, warp, _ = framed(pixels, frame, config, rng)
+    points = pixels.points[frame]
+    if warp is not None:
+        points = (points @ warp[:, :2].T + warp[:, 2]).astype(np.float32)
+    return Sample(clip, position, points)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,14 +47,13 @@ class Measured:
     spacing: np.ndarray  # [clips, 2] mm a pixel, rows and columns, NaN = unknown
 
     def each(self, most: int = 0) -> list[tuple[int, int]]:
-        """(clip, frame) of all, or of `most` a clip, evenly spaced, the first and last of them."""
-        found = []
-        for clip, points in enumerate(self.points):
-            numbers = sorted(points)
-            few = min(most or len(numbers), len(numbers))
-            places = np.linspace(0, len(numbers) - 1, few).round().astype(int)
-            found += [(clip, numbers[place]) for place in places]
-        return found
+        """(clip, frame), see `spread_over`."""
+        return spread_over(self.numbers, most)
+
+    @property
+    def numbers(self) -> list[list[int]]:
+        """Of each clip's measured frames."""
+        return [sorted(points) for points in self.points]
 
 
 def find_points(clips: Sequence[LabelledClip], size: int, colour: bool) -> Measured:
@@ -65,80 +73,24 @@ def find_points(clips: Sequence[LabelledClip], size: int, colour: bool) -> Measu
     )
 
 
-def sample(
-    pixels: Pixels, frame: int, config: EchoFMConfig, rng: np.random.Generator | None
-) -> Sample:
-    """The window of `pixels` around its measured `frame`.
-
-    With `rng` the frame is anywhere in it and all is augmented (training), without it as near the
-    middle as the recording allows and nothing is (evaluation).
-    """
-    total = len(pixels.frames)
-    if rng is None:
-        position = windows.centre(config, total, frame, pixels.fps)
-    else:
-        position = int(rng.choice(windows.positions(config, total, frame, pixels.fps)))
-    clip = pixels.frames[windows.window(config, total, frame, pixels.fps, position)]
-    points = pixels.points[frame]
-    if rng is not None:
-        clip, points = _augmented(clip, points, pixels.sector, rng)
-    return Sample(clip, position, points)
-
-
-def _augmented(
-    clip: np.ndarray, points: np.ndarray, sector: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """The same change for all frames [T, S, S(, 3)] and the points [K, 2]."""
-    side = sector.shape
-    inside = sector.astype(np.uint8)
-    warp = augment.draw_warp(inside, rng, AUGMENT)  # [2, 3]
-    inside = cv2.warpAffine(inside, warp, side, flags=cv2.INTER_NEAREST)
-    clip = np.stack([cv2.warpAffine(frame, warp, side, flags=cv2.INTER_LINEAR) for frame in clip])
-    levels = augment.Augment(gain=AUGMENT.gain, gamma=AUGMENT.gamma)
-    augment.augment_clip(clip, inside > 0, rng, levels)
-    return clip, (points @ warp[:, :2].T + warp[:, 2]).astype(np.float32)
-
-
-def epoch_length(measured: Measured) -> int:
-    """Samples of an epoch: a clip each, and at least LEAST."""
-    return max(LEAST, len(measured.clips))
-
-
 def training_samples(
     measured: Measured, config: EchoFMConfig, *, batch: int, epoch: int, seed: int, colour: bool
 ) -> Iterator[list[Sample]]:
-    """Batches of an epoch, see `epoch_length`: a frame drawn of each clip, in an order of its own.
-
-    So a clip that was measured in many beats does not count for more than one with one.
-    """
-    rng = np.random.default_rng(draw(seed, epoch))
-    rounds = -(-epoch_length(measured) // len(measured.clips))
-    order = np.concatenate([rng.permutation(len(measured.clips)) for _ in range(rounds)])
-    order = order[: epoch_length(measured)]
-
-    def read(begin: int) -> list[Sample]:
-        found = []
-        for place in range(begin, min(begin + batch, len(order))):
-            own = np.random.default_rng(draw(seed, epoch, place))
-            clip = order[place]
-            pixels = measured.clips[clip].read(config.size, colour)
-            frame = int(own.choice(sorted(measured.points[clip])))
-            found.append(sample(pixels, frame, config, own))
-        return found
-
-    yield from read_ahead(range(0, len(order), batch), read)
+    """Batches of an epoch, see `training_batches`."""
+    return training_batches(
+        measured.clips, measured.numbers, _of(config),
+        size=config.size, batch=batch, epoch=epoch, seed=seed, colour=colour,
+    )  # fmt: skip
 
 
 def held_out_samples(
-    measured: Measured, which: Sequence[tuple[int, int]], config: EchoFMConfig, *, batch: int,
-    colour: bool,
-) -> Iterator[list[Sample]]:  # fmt: skip
-    """The (clip, frame) of `which` as an evaluation takes them."""
+    measured: Measured, which: Places, config: EchoFMConfig, *, batch: int, colour: bool
+) -> Iterator[tuple[list[Sample], np.ndarray]]:
+    """The (clip, frame) of `which` as an evaluation takes them, and their mm a pixel [B, 2]."""
+    return held_out_batches(
+        measured.clips, which, _of(config), size=config.size, batch=batch, colour=colour
+    )
 
-    def read(begin: int) -> list[Sample]:
-        return [
-            sample(measured.clips[clip].read(config.size, colour), frame, config, None)
-            for clip, frame in which[begin : begin + batch]
-        ]
 
-    yield from read_ahead(range(0, len(which), batch), read)
+def _of(config: EchoFMConfig) -> Callable:
+    return lambda pixels, frame, rng: sample(pixels, frame, config, rng)

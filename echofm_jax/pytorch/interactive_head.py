@@ -29,8 +29,7 @@ from torch import Tensor, nn
 
 from .interactive_session import Session
 from .prompt_encoder import MAPS, PromptEncoder, Prompts, draw_maps, grid_places, waves
-from .segmentation_head import SegmentationDecoder, spread
-from .trained_echofm import add_adapters, add_prompts, load_model
+from .segmentation_head import DenseHead, SegmentationDecoder
 
 
 class Seen(NamedTuple):
@@ -143,28 +142,17 @@ class InteractiveConfig:
     colour: bool = False  # whether it was shown colour
 
 
-class EchoFMInteractive(nn.Module):
+class EchoFMInteractive(DenseHead):
     """EchoFM or EchoApex with a decoder that takes prompts: one structure of a frame at a time."""
 
+    CONFIG, NAMES = InteractiveConfig, "structures"
+
     def __init__(self, encoder: nn.Module, config: InteractiveConfig):
-        super().__init__()
+        super().__init__(encoder, config)
         c = encoder.config
-        self.encoder, self.config = encoder, config
-        add_adapters(encoder, config.adapter)
-        add_prompts(encoder, config.prompts)
-        self.blocks = spread(c.depth)
         self.decoder = InteractiveDecoder(
             width=c.width, patch=c.patch, levels=len(self.blocks), channels=config.channels
         )
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "EchoFMInteractive":
-        """Load a folder that `echofm finetune` wrote, on the CPU, ready to be used.
-
-        Nothing in it is run, nothing unpickled. Raises FileNotFoundError when a file is absent and
-        ValueError, naming it, when one is damaged, changed or of a newer version.
-        """
-        return load_model(cls, Path(folder), InteractiveConfig, "structures")
 
     @property
     def device(self) -> torch.device:
@@ -173,13 +161,8 @@ class EchoFMInteractive(nn.Module):
 
     def look(self, clips: Tensor, positions: Tensor) -> Seen:
         """The frames at `positions` [B] of clips [B, 3, T, S, S], one each, by the encoder."""
-        c = self.encoder.config
         each = torch.arange(len(clips), device=clips.device)
-        levels = tuple(
-            level.unflatten(1, (c.steps, -1))[each, positions // c.tubelet]  # [B, L, D]
-            for level in self.encoder.levels(clips, self.blocks)
-        )
-        return Seen(levels, clips[each, :, positions])
+        return Seen(*self.seen(clips, each, positions))
 
     def forward(self, seen: Seen, prompts: Prompts) -> tuple[Tensor, Tensor]:
         """See `InteractiveDecoder.forward`; prompts may lie on another device."""
@@ -207,15 +190,12 @@ class EchoFMInteractive(nn.Module):
 
         Raises ValueError when the file cannot be used, or has no such frame.
         """
-        from data_pipelines.cleaned_file import read_cleaned
         from data_pipelines.clip import Rejected
         from echofm_jax.pytorch import segmentation_windows as windows
 
         c = self.encoder.config
         try:
-            read = read_cleaned(
-                Path(file), size=c.size, colour=self.config.colour, fps=fps, precropped=precropped
-            )
+            read = self.read(file, fps, precropped)
         except Rejected as rejected:
             raise ValueError(f"{file}: {rejected.reason}: {rejected.detail}") from None
         total = len(read.frames)

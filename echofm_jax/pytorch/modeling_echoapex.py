@@ -22,12 +22,18 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from .modeling_echofm import Attention, Features, Mlp, differences, preprocess, refuse_changed
+from .modeling_echofm import (
+    Attention,
+    Features,
+    Mlp,
+    differences,
+    preprocess,
+    read_weights,
+    require,
+    run_blocks,
+)
 
 FORMAT = 1  # of echoapex.json; a reader refuses newer ones
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels in [0, 1]
@@ -165,9 +171,7 @@ class EchoApex(nn.Module):
         """
         folder = Path(folder)
         config_file, weights_file = folder / "config.json", folder / "model.safetensors"
-        for file in (config_file, weights_file):
-            if not file.is_file():
-                raise FileNotFoundError(f"{file}: no such file; give the folder that holds it")
+        require(config_file, weights_file)
         window = _window(folder / "echoapex.json")
         try:
             config = dataclasses.replace(_config(json.loads(config_file.read_text())), **window)
@@ -175,13 +179,7 @@ class EchoApex(nn.Module):
                 model = cls(config)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{config_file}: not a config of Dinov2 ({error})") from error
-        refuse_changed(weights_file, "echoapex.json")
-        try:
-            state = renamed(load_file(weights_file))
-        except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"{weights_file}: truncated or damaged ({error}); copy it again"
-            ) from error
+        state = renamed(read_weights(weights_file, "echoapex.json"))
         state.setdefault("registers", torch.zeros(1, 0, config.width))
         if different := differences(model, state):
             raise ValueError(
@@ -271,12 +269,7 @@ class EchoApex(nn.Module):
 
     def _run(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
         """Blocks one after another over x [B*t, N, D]."""
-        for block in blocks:
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
-        return x
+        return run_blocks(blocks, x, recompute=self.gradient_checkpointing)
 
     def _patches(self, x: Tensor) -> Tensor:
         """Tokens [B*t, N, D] of frames to the patches' of clips, [B, t*L, D]."""

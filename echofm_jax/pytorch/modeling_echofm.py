@@ -211,9 +211,7 @@ class EchoFM(nn.Module):
         copy = folder / f"model.{str(dtype).removeprefix('torch.')}.safetensors"
         if copy.is_file():
             weights_file = copy
-        for file in (config_file, weights_file):
-            if not file.is_file():
-                raise FileNotFoundError(f"{file}: no such file; give the folder that holds it")
+        require(config_file, weights_file)
         try:
             fields = json.loads(config_file.read_text())
             window = fields["preprocessing"]["window_seconds"]
@@ -228,15 +226,9 @@ class EchoFM(nn.Module):
                 model = cls(config)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{config_file}: not a config of EchoFM ({error})") from error
-        refuse_changed(weights_file)
-        try:
-            state = load_file(weights_file)
-            # transformers saves them under the name of the model that wraps this one.
-            state = {key.removeprefix("echofm."): value for key, value in state.items()}
-        except (SafetensorError, OSError) as error:
-            raise ValueError(
-                f"{weights_file}: truncated or damaged ({error}); copy it again"
-            ) from error
+        # transformers saves them under the name of the model that wraps this one.
+        found = read_weights(weights_file)
+        state = {key.removeprefix("echofm."): value for key, value in found.items()}
         if different := differences(model, state):
             raise ValueError(
                 f"{weights_file}: not the weights of its config: {different}. Usually "
@@ -370,12 +362,36 @@ class EchoFM(nn.Module):
 
     def _run(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
         """Blocks one after another over x [B, N, D]."""
-        for block in blocks:
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, use_reentrant=False)
-            else:
-                x = block(x)
-        return x
+        return run_blocks(blocks, x, recompute=self.gradient_checkpointing)
+
+
+def run_blocks(blocks: nn.ModuleList, x: Tensor, *, recompute: bool) -> Tensor:
+    """Blocks one after another over x [B, N, D]; `recompute`: again in the backward pass."""
+    for block in blocks:
+        if recompute and torch.is_grad_enabled():
+            x = checkpoint(block, x, use_reentrant=False)
+        else:
+            x = block(x)
+    return x
+
+
+def require(*files: Path) -> None:
+    """Raise FileNotFoundError, naming the first that is absent."""
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: no such file; give the folder that holds it")
+
+
+def read_weights(file: Path, digests: str = "config.json") -> dict[str, Tensor]:
+    """A safetensors file that is whole, and the one whose SHA-256 stands in `digests` beside it.
+
+    Raises ValueError, naming it, where it is not.
+    """
+    refuse_changed(file, digests)
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file}: truncated or damaged ({error}); copy it again") from error
 
 
 def preprocess(

@@ -46,6 +46,14 @@ class Recipe:
     class_weights: str = "balanced"  # rare classes count as much as common ones, or `none`
     precision: str = "float32"
 
+    @property
+    def inserted(self) -> dict[str, int]:
+        """`adapter` and `prompts` of a head's config: what is put into the encoder's blocks."""
+        return {
+            "adapter": self.adapter if self.mode == "adapter" else 0,
+            "prompts": self.prompts if self.mode == "prompt" else 0,
+        }
+
 
 # A new decoder learns from nothing, on few clips: fast, and to the end.
 SEGMENTATION = {"epochs": 10, "patience": 0, "lr": 2e-3}

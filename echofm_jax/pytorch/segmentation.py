@@ -15,7 +15,7 @@ from torch import Tensor
 
 from echofm_jax.errors import InputError
 from echofm_jax.pytorch import segmentation_windows as windows
-from echofm_jax.pytorch.segmentation_head import EchoFMSegmenter
+from echofm_jax.pytorch.segmentation_head import DenseHead, EchoFMSegmenter
 from echofm_jax.pytorch.segmentation_samples import Sample
 
 dice_and_cross_entropy = DiceCELoss(
@@ -52,8 +52,8 @@ def renumber(labels: np.ndarray, structures: Sequence[str], classes: Sequence[st
     return table[labels]
 
 
-def logits(model: EchoFMSegmenter, samples: Sequence[Sample]) -> Tensor:
-    """[B, K, S, S] of the labelled frame of each sample."""
+def logits(model: DenseHead, samples: Sequence[Sample]) -> Tensor:
+    """[B, K, S, S] of the labelled frame of each sample: its `clip` and `position` are read."""
     device = model.decoder.out.weight.device
     clips = torch.cat([model.encoder.preprocess(s.clip) for s in samples])  # [B, 3, T, S, S]
     positions = torch.tensor([s.position for s in samples], device=device)

@@ -17,15 +17,19 @@ SPDX-License-Identifier: Apache-2.0
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .trained_echofm import add_adapters, add_prompts, load_model
+
+if TYPE_CHECKING:
+    from data_pipelines.cleaned_file import CleanedFile
 
 
 def spread(depth: int, levels: int = 4) -> tuple[int, ...]:
@@ -106,6 +110,76 @@ class SegmentationDecoder(nn.Module):
         return self.out(x)  # [B, K, S, S]
 
 
+class DenseHead(nn.Module):
+    """EchoFM or EchoApex, of whose tokens of several depths a decoder makes something, a frame.
+
+    Subclasses make `self.decoder`. Their config has `adapter` and `prompts`, widths and counts of
+    what is put into the encoder's blocks, and `colour`, whether it was shown colour.
+    """
+
+    CONFIG: type  # the config's class
+    NAMES: str  # its field that is a tuple of names
+
+    def __init__(self, encoder: nn.Module, config: object):
+        super().__init__()
+        self.encoder, self.config = encoder, config
+        add_adapters(encoder, config.adapter)
+        add_prompts(encoder, config.prompts)
+        self.blocks = spread(encoder.config.depth)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "DenseHead":
+        """Load a folder that `echofm finetune` wrote, on the CPU, ready to be used.
+
+        Nothing in it is run, nothing unpickled. Raises FileNotFoundError when a file is absent and
+        ValueError, naming it, when one is damaged, changed or of a newer version.
+        """
+        return load_model(cls, Path(folder), cls.CONFIG, cls.NAMES)
+
+    def seen(
+        self, clips: Tensor, which: Tensor, positions: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor]:
+        """Tokens [n, L, D] of each depth, and pixels [n, 3, S, S], of n frames of clips.
+
+        Args:
+          clips: [B, 3, T, S, S] in [0, 1], as the encoder's `preprocess` makes them.
+          which: [n] the clips that the frames are of.
+          positions: [n] where in those clips they are.
+        """
+        c = self.encoder.config
+        levels = tuple(
+            level.unflatten(1, (c.steps, -1))[which, positions // c.tubelet]  # [n, L, D]
+            for level in self.encoder.levels(clips, self.blocks)
+        )
+        return levels, clips[which, :, positions]
+
+    def read(self, file: str | Path, fps: float, precropped: bool) -> "CleanedFile":
+        """A file, read and cleaned as for training. Raises `data_pipelines.clip.Rejected`."""
+        from data_pipelines.cleaned_file import read_cleaned
+
+        return read_cleaned(
+            Path(file), size=self.encoder.config.size, colour=self.config.colour,
+            fps=fps, precropped=precropped,
+        )  # fmt: skip
+
+    def each(
+        self, files: Sequence[str | Path], answer: Callable, fps: float, precropped: bool
+    ) -> list[dict]:
+        """`answer`(file as `read` gives it) of each file, beside the pixels that were seen."""
+        from data_pipelines.clip import Rejected
+
+        found = []
+        for file in files:
+            try:
+                clip = self.read(file, fps, precropped)
+            except Rejected as rejected:
+                found.append({"refused": f"{rejected.reason}: {rejected.detail}"})
+                continue
+            pixels = {"frames": clip.frames, "fps": clip.fps, "spacing": clip.spacing}
+            found.append(answer(clip) | pixels)
+        return found
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SegmentationConfig:
     """What a segmenter tells apart, and how it is built."""
@@ -117,42 +191,22 @@ class SegmentationConfig:
     colour: bool = False  # whether it was shown colour
 
 
-class EchoFMSegmenter(nn.Module):
-    """EchoFM or EchoApex with a decoder: label maps of chosen frames of clips."""
+class EchoFMSegmenter(DenseHead):
+    """An encoder with a decoder: label maps of chosen frames of clips."""
+
+    CONFIG, NAMES = SegmentationConfig, "structures"
 
     def __init__(self, encoder: nn.Module, config: SegmentationConfig):
-        super().__init__()
+        super().__init__(encoder, config)
         c = encoder.config
-        self.encoder, self.config = encoder, config
-        add_adapters(encoder, config.adapter)
-        add_prompts(encoder, config.prompts)
-        self.blocks = spread(c.depth)
         self.decoder = SegmentationDecoder(
             width=c.width, patch=c.patch, classes=len(config.structures),
             levels=len(self.blocks), channels=config.channels,
         )  # fmt: skip
 
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "EchoFMSegmenter":
-        """Load a folder that `echofm finetune` wrote, on the CPU, ready to be used.
-
-        Nothing in it is run, nothing unpickled. Raises FileNotFoundError when a file is absent and
-        ValueError, naming it, when one is damaged, changed or of a newer version.
-        """
-        return load_model(cls, Path(folder), SegmentationConfig, "structures")
-
     def forward(self, clips: Tensor, which: Tensor, positions: Tensor) -> Tensor:
-        """Logits [n, K, S, S] of n frames: those at `positions` [n] of the clips `which` [n].
-
-        `clips`: [B, 3, T, S, S] in [0, 1], as the encoder's `preprocess` makes them.
-        """
-        c = self.encoder.config
-        steps = positions // c.tubelet
-        levels = [
-            level.unflatten(1, (c.steps, -1))[which, steps]  # [n, L, D]
-            for level in self.encoder.levels(clips, self.blocks)
-        ]
-        return self.decoder(levels, clips[which, :, positions])
+        """Logits [n, K, S, S] of n frames: those at `positions` [n] of the clips `which` [n]."""
+        return self.decoder(*self.seen(clips, which, positions))
 
     @torch.inference_mode()
     def predict(
@@ -165,25 +219,10 @@ class EchoFMSegmenter(nn.Module):
         file that cannot be used `{"refused": reason}`. `fps`: of files that do not tell theirs;
         `precropped`: they show the image alone.
         """
-        from data_pipelines.cleaned_file import read_cleaned
-        from data_pipelines.clip import Rejected
         from echofm_jax.pytorch.segmentation import label_frames
 
-        found = []
-        for file in files:
-            try:
-                clip = read_cleaned(
-                    Path(file), size=self.encoder.config.size, colour=self.config.colour,
-                    fps=fps, precropped=precropped,
-                )  # fmt: skip
-            except Rejected as rejected:
-                found.append({"refused": f"{rejected.reason}: {rejected.detail}"})
-                continue
-            found.append({
-                "labels": label_frames(self, clip.frames, clip.fps),
-                "structures": self.config.structures,
-                "frames": clip.frames,
-                "fps": clip.fps,
-                "spacing": clip.spacing,
-            })  # fmt: skip
-        return found
+        def answer(clip: "CleanedFile") -> dict:
+            labels = label_frames(self, clip.frames, clip.fps)
+            return {"labels": labels, "structures": self.config.structures}
+
+        return self.each(files, answer, fps, precropped)

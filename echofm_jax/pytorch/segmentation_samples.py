@@ -1,28 +1,22 @@
-"""A labelled frame → what the decoder is trained on: its window, its place in it, its label map.
-
-Hearts are never mirrored: what lies left is anatomy. They are turned, scaled, moved and made
-brighter or darker a little, as another hand and another machine would, and the sector stays in
-view whole.
-"""
+"""A labelled frame → what the decoder is trained on: its window, its place in it, its label map."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from data_pipelines import augment
 from data_pipelines.labelled import LabelledClip, Pixels
-from echofm_jax.pytorch import segmentation_windows as windows
 from echofm_jax.pytorch.clip_batches import read_ahead
-from echofm_jax.pytorch.fitting import draw
+from echofm_jax.pytorch.labelled_frames import (
+    Places,
+    framed,
+    held_out_batches,
+    spread_over,
+    training_batches,
+)
 from echofm_jax.pytorch.modeling_echofm import EchoFMConfig
-
-AUGMENT = augment.Augment(scale=0.15, rotate=15.0, gain=0.2, gamma=0.3)
-
-
-LEAST = 200  # samples of an epoch: of fewer clips several frames are drawn
 
 
 class Sample(NamedTuple):
@@ -36,36 +30,12 @@ class Sample(NamedTuple):
 def sample(
     pixels: Pixels, frame: int, config: EchoFMConfig, rng: np.random.Generator | None
 ) -> Sample:
-    """The window of `pixels` around its labelled `frame`.
-
-    With `rng` the frame is anywhere in it and all is augmented (training), without it as near the
-    middle as the recording allows and nothing is (evaluation).
-    """
-    total = len(pixels.frames)
-    if rng is None:
-        position = windows.centre(config, total, frame, pixels.fps)
-    else:
-        position = int(rng.choice(windows.positions(config, total, frame, pixels.fps)))
-    clip = pixels.frames[windows.window(config, total, frame, pixels.fps, position)]
+    """Of a labelled `frame` of `pixels`; with `rng` changed, labels and all, see `framed`."""
+    clip, position, warp, inside = framed(pixels, frame, config, rng)
     labels = pixels.masks[frame]
-    if rng is not None:
-        clip, labels = _augmented(clip, labels, pixels.sector, rng)
+    if warp is not None:
+        labels = inside * cv2.warpAffine(labels, warp, labels.shape, flags=cv2.INTER_NEAREST)
     return Sample(clip, position, labels)
-
-
-def _augmented(
-    clip: np.ndarray, labels: np.ndarray, sector: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """The same change for all frames [T, S, S(, 3)] and the label map [S, S]."""
-    side = sector.shape
-    inside = sector.astype(np.uint8)
-    warp = augment.draw_warp(inside, rng, AUGMENT)
-    inside = cv2.warpAffine(inside, warp, side, flags=cv2.INTER_NEAREST)
-    labels = cv2.warpAffine(labels, warp, side, flags=cv2.INTER_NEAREST)
-    clip = np.stack([cv2.warpAffine(frame, warp, side, flags=cv2.INTER_LINEAR) for frame in clip])
-    levels = augment.Augment(gain=AUGMENT.gain, gamma=AUGMENT.gamma)
-    augment.augment_clip(clip, inside > 0, rng, levels)
-    return clip, labels * inside
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,16 +48,8 @@ class Frames:
     held: np.ndarray  # [256] how many have it at all
 
     def each(self, most: int = 0) -> list[tuple[int, int]]:
-        """(clip, frame) of all, or of `most` a clip, evenly spaced, the first and last among them.
-
-        Of a traced half cycle those two are end-diastole and end-systole.
-        """
-        found = []
-        for clip, numbers in enumerate(self.numbers):
-            few = min(most or len(numbers), len(numbers))
-            places = np.linspace(0, len(numbers) - 1, few).round().astype(int)
-            found += [(clip, numbers[place]) for place in places]
-        return found
+        """(clip, frame), see `spread_over`."""
+        return spread_over(self.numbers, most)
 
 
 def find_frames(clips: Sequence[LabelledClip], size: int, colour: bool) -> Frames:
@@ -113,44 +75,21 @@ def find_frames(clips: Sequence[LabelledClip], size: int, colour: bool) -> Frame
 def training_samples(
     frames: Frames, config: EchoFMConfig, *, batch: int, epoch: int, seed: int, colour: bool
 ) -> Iterator[list[Sample]]:
-    """Batches of an epoch, see `epoch_length`: a frame drawn of each clip, in an order of its own.
-
-    So a clip of which every frame is traced does not count for more than one with two.
-    """
-    rng = np.random.default_rng(draw(seed, epoch))
-    rounds = -(-epoch_length(frames) // len(frames.clips))
-    order = np.concatenate([rng.permutation(len(frames.clips)) for _ in range(rounds)])
-    order = order[: epoch_length(frames)]
-
-    def read(begin: int) -> list[Sample]:
-        found = []
-        for place in range(begin, min(begin + batch, len(order))):
-            own = np.random.default_rng(draw(seed, epoch, place))
-            clip = order[place]
-            pixels = frames.clips[clip].read(config.size, colour)
-            found.append(sample(pixels, int(own.choice(frames.numbers[clip])), config, own))
-        return found
-
-    yield from read_ahead(range(0, len(order), batch), read)
-
-
-def epoch_length(frames: Frames) -> int:
-    """Samples of an epoch: a clip each, and at least LEAST."""
-    return max(LEAST, len(frames.clips))
+    """Batches of an epoch, see `training_batches`."""
+    return training_batches(
+        frames.clips, frames.numbers, _of(config),
+        size=config.size, batch=batch, epoch=epoch, seed=seed, colour=colour,
+    )  # fmt: skip
 
 
 def held_out_samples(
-    frames: Frames, which: Sequence[tuple[int, int]], config: EchoFMConfig, *, batch: int,
-    colour: bool,
-) -> Iterator[tuple[list[Sample], np.ndarray]]:  # fmt: skip
+    frames: Frames, which: Places, config: EchoFMConfig, *, batch: int, colour: bool
+) -> Iterator[tuple[list[Sample], np.ndarray]]:
     """The (clip, frame) of `which` as an evaluation takes them, and their mm a pixel [B, 2]."""
+    return held_out_batches(
+        frames.clips, which, _of(config), size=config.size, batch=batch, colour=colour
+    )
 
-    def read(begin: int) -> tuple[list[Sample], np.ndarray]:
-        samples, spacing = [], []
-        for clip, frame in which[begin : begin + batch]:
-            pixels = frames.clips[clip].read(config.size, colour)
-            samples.append(sample(pixels, frame, config, None))
-            spacing.append(pixels.spacing)
-        return samples, np.stack(spacing)
 
-    yield from read_ahead(range(0, len(which), batch), read)
+def _of(config: EchoFMConfig) -> Callable:
+    return lambda pixels, frame, rng: sample(pixels, frame, config, rng)

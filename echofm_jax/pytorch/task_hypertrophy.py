@@ -6,26 +6,17 @@ RUN/head/            the trained model, see head_folder; holds no name
     figures/         calipers on frames, found against labelled lengths
 """
 
-import csv
-import dataclasses
-import json
 import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
-from echofm_jax.atomic import write_text
-from echofm_jax.errors import InputError
-from echofm_jax.pytorch import (
-    head_folder,
-    hypertrophy,
-    hypertrophy_figures,
-    hypertrophy_metrics,
-    parameters,
-)
+from echofm_jax.pytorch import hypertrophy, hypertrophy_figures, hypertrophy_metrics
+from echofm_jax.pytorch.finetune_output import facts, finish, predictions
 from echofm_jax.pytorch.finetune_run import Run, encoder
-from echofm_jax.pytorch.fitting import Job, autocast, draw, fit
+from echofm_jax.pytorch.fitting import autocast, draw
+from echofm_jax.pytorch.frame_training import labelled_parts, trained
 from echofm_jax.pytorch.hypertrophy_head import (
     LENGTHS,
     THICK,
@@ -37,15 +28,11 @@ from echofm_jax.pytorch.hypertrophy_metrics import MAIN, Truth, mean, summarise
 from echofm_jax.pytorch.hypertrophy_samples import (
     Measured,
     Sample,
-    epoch_length,
     find_points,
     held_out_samples,
     training_samples,
 )
-from echofm_jax.pytorch.peak_memory import peak_memory
-from echofm_jax.pytorch.scores import strict
 from echofm_jax.pytorch.segmentation_figures import extremes
-from echofm_jax.pytorch.task_segmentation import rates
 
 WATCHED = 2  # frames of a validation clip that every epoch is scored on
 CODE = ("modeling_echofm.py", "trained_echofm.py", "segmentation_head.py", "hypertrophy_head.py")
@@ -57,23 +44,10 @@ def run_hypertrophy(run: Run) -> dict:
     recipe = run.recipe
     torch.manual_seed(draw(run.seed))
     eyes = encoder(run)
-    parts = {
-        split: find_points(clips, eyes.config.size, run.colour)
-        for split, clips in run.splits.items()
-    }
-    for split, measured in parts.items():
-        if not measured.clips:
-            raise InputError(f"points: no {split} clip has one: measure more patients")
-    config = HypertrophyConfig(
-        landmarks=run.outputs, colour=run.colour,
-        adapter=recipe.adapter if recipe.mode == "adapter" else 0,
-        prompts=recipe.prompts if recipe.mode == "prompt" else 0,
-    )  # fmt: skip
+    parts = labelled_parts(run, eyes.config.size, find_points, "points")
+    config = HypertrophyConfig(landmarks=run.outputs, colour=run.colour, **recipe.inserted)
     model = EchoFMHypertrophy(eyes, config).to(run.device).eval()
-    groups = rates(model, recipe)
-    learning = sum(p.numel() for group in groups for p in group["params"])
-    with peak_memory(torch.device(run.device)) as peak:
-        history = train(run, model, groups, parts["train"], parts["val"])
+    training = train(run, model, parts["train"], parts["val"])
     test = parts["test"]
     truth = truth_of(test, test.each())
     unknown = {split: int(np.isnan(p.spacing).any(1).sum()) for split, p in parts.items()}
@@ -90,38 +64,24 @@ def run_hypertrophy(run: Run) -> dict:
     error = hypertrophy_metrics.measure(truth, places, told)[MAIN]
     write_predictions(run, test, truth, told, error)
     draw_figures(run, eyes.config.size, test, truth, places, told, error)
-    metrics = strict({
-        "task": run.task, "target": run.target, "outputs": run.outputs, "seed": run.seed,
-        "weights": "random" if run.random else "pretrained", "simulated": run.simulated,
-        "recipe": dataclasses.asdict(recipe),
-        "clips": {split: len(part.clips) for split, part in parts.items()},
-        "patients": {s: len({c.patient for c in p.clips}) for s, p in parts.items()},
-        "frames": {split: len(part.each()) for split, part in parts.items()},
-        "clips_in_pixels": unknown,
-        "thick_mm": THICK,
-        "epochs": history,
-        "trained_parameters": learning,
-        "peak_memory": dataclasses.asdict(peak),
-        "scores": {name: score._asdict() for name, score in figures.items()},
-        "chance": {name: score.value for name, score in chance.items()},
-    })  # fmt: skip
-    head_folder.write_trained(run, model, metrics, figures, CODE, words(model))
-    write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    (run.folder / "state.pt").unlink(missing_ok=True)
+    metrics = facts(
+        run, run.outputs, parts, training, figures,
+        {name: score.value for name, score in chance.items()},
+        frames={split: len(part.each()) for split, part in parts.items()},
+        clips_in_pixels=unknown, thick_mm=THICK,
+    )  # fmt: skip
+    finish(run, model, metrics, figures, CODE, words(model))
     return metrics
 
 
-def train(
-    run: Run, model: EchoFMHypertrophy, groups: list[dict], measured: Measured, val: Measured
-) -> list[dict]:
-    """Train by `fit`, watched by the landmarks' error in validation frames; what each epoch was."""
-    recipe = run.recipe
+def train(run: Run, model: EchoFMHypertrophy, measured: Measured, val: Measured) -> dict:
+    """Watched by the landmarks' error in validation frames; see `trained`."""
     watched = val.each(WATCHED)
     truth = truth_of(val, watched)
 
     def batches(epoch: int) -> Iterator[list[Sample]]:
         return training_samples(
-            measured, model.encoder.config, batch=recipe.batch, epoch=epoch, seed=run.seed,
+            measured, model.encoder.config, batch=run.recipe.batch, epoch=epoch, seed=run.seed,
             colour=run.colour,
         )  # fmt: skip
 
@@ -129,15 +89,10 @@ def train(
         off = np.linalg.norm(answers(run, model, val, watched) - truth.points, axis=-1)
         return -mean(off)
 
-    job = Job(
-        module=model, groups=groups, batches=batches,
-        steps=-(-epoch_length(measured) // recipe.batch),
-        loss=lambda samples: hypertrophy.loss(model, samples), score=score, key=run.key,
-    )  # fmt: skip
-    history = fit(job, recipe, run.seed, run.folder / "state.pt")
-    if recipe.mode == "lora":
-        parameters.merge(model)
-    return history
+    def loss(samples: list[Sample]) -> torch.Tensor:
+        return hypertrophy.loss(model, samples)
+
+    return trained(run, model, measured.clips, batches=batches, loss=loss, score=score)
 
 
 def answers(
@@ -145,7 +100,7 @@ def answers(
 ) -> np.ndarray:
     """Landmarks [n, K, 2] in the (clip, frame) of `which`, in the recipe's precision."""
     found = []
-    for samples in held_out_samples(
+    for samples, _ in held_out_samples(
         measured, which, model.encoder.config, batch=run.recipe.batch, colour=run.colour
     ):
         with autocast(model.decoder.out.weight.device, run.recipe.precision):
@@ -184,21 +139,16 @@ def write_predictions(
     run: Run, test: Measured, truth: Truth, told: np.ndarray, error: np.ndarray
 ) -> None:
     """A line a measured test frame: file, frame, phase, unit, lengths found and labelled."""
-    path = run.folder / "predictions.csv"
-    half = path.with_name(f".{path.name}")
-    half.touch(0o600)  # it has names
     labelled = truth.lengths
-    with half.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        table = csv.writer(file)
-        names = [*LENGTHS, *(f"{name}_labelled" for name in LENGTHS), MAIN]
-        table.writerow(["file", "frame", "phase", "unit", *names])
+    names = [*LENGTHS, *(f"{name}_labelled" for name in LENGTHS), MAIN]
+    with predictions(run.folder) as write:
+        write(["file", "frame", "phase", "unit", *names])
         for i, (clip, frame) in enumerate(test.each()):
             phase = "ED" if truth.diastole[i] else "ES"
             unit = "mm" if truth.known[i] else "pixels"
             values = [*told[i], *labelled[i], error[i]]
             shown = ["" if np.isnan(value) else f"{value:.2f}" for value in values]
-            table.writerow([test.clips[clip].name, frame, phase, unit, *shown])
-    half.replace(path)
+            write([test.clips[clip].name, frame, phase, unit, *shown])
 
 
 def draw_figures(

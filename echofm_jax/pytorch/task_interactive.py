@@ -6,34 +6,28 @@ RUN/head/            the trained segmenter, see head_folder; holds no name
     figures/         Dice against clicks, and frames as clicks come
 """
 
-import csv
-import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
-from echofm_jax.atomic import write_text
 from echofm_jax.errors import InputError
-from echofm_jax.pytorch import head_folder, interactive, interactive_figures, parameters
+from echofm_jax.pytorch import interactive, interactive_figures
 from echofm_jax.pytorch import interactive_metrics as metrics_of
+from echofm_jax.pytorch.finetune_output import facts, finish, predictions
 from echofm_jax.pytorch.finetune_run import Run, encoder
-from echofm_jax.pytorch.fitting import Job, autocast, draw, fit
+from echofm_jax.pytorch.fitting import autocast, draw
+from echofm_jax.pytorch.frame_training import labelled_parts, trained
 from echofm_jax.pytorch.interactive_head import EchoFMInteractive, InteractiveConfig, Seen
 from echofm_jax.pytorch.interactive_metrics import CLICKS, TOLD, Measured
-from echofm_jax.pytorch.peak_memory import peak_memory
-from echofm_jax.pytorch.scores import strict
 from echofm_jax.pytorch.segmentation import labelled_structures
 from echofm_jax.pytorch.segmentation_figures import extremes
 from echofm_jax.pytorch.segmentation_samples import (
     Frames,
-    epoch_length,
     find_frames,
     held_out_samples,
     training_samples,
 )
-from echofm_jax.pytorch.task_segmentation import rates
 
 WATCHED = 1  # frames of a validation clip that every epoch is scored on: each is clicked often
 CODE = (
@@ -47,24 +41,11 @@ def run_interactive(run: Run) -> dict:
     recipe = run.recipe
     torch.manual_seed(draw(run.seed))
     eyes = encoder(run)
-    parts = {
-        split: find_frames(clips, eyes.config.size, run.colour)
-        for split, clips in run.splits.items()
-    }
-    for split, frames in parts.items():
-        if not frames.clips:
-            raise InputError(f"masks: no {split} clip has one: label more patients")
+    parts = labelled_parts(run, eyes.config.size, find_frames, "masks")
     structures = trained_structures(run, parts)
-    config = InteractiveConfig(
-        structures=structures, colour=run.colour,
-        adapter=recipe.adapter if recipe.mode == "adapter" else 0,
-        prompts=recipe.prompts if recipe.mode == "prompt" else 0,
-    )  # fmt: skip
+    config = InteractiveConfig(structures=structures, colour=run.colour, **recipe.inserted)
     model = EchoFMInteractive(eyes, config).to(run.device).eval()
-    groups = rates(model, recipe)
-    learning = sum(p.numel() for group in groups for p in group["params"])
-    with peak_memory(torch.device(run.device)) as peak:
-        history = train(run, model, groups, parts["train"], parts["val"])
+    training = train(run, model, parts["train"], parts["val"])
     test = parts["test"]
     told = evaluate(run, model, test, test.each(), areas(run, structures, parts["train"]))
     patients = [test.clips[clip].patient for clip, _, _ in told.rows]
@@ -76,25 +57,14 @@ def run_interactive(run: Run) -> dict:
         for name, score in scores.items()
         if "_after_" not in name or int(name.split("_after_")[1].split("_")[0]) in TOLD
     }
-    metrics = strict({
-        "task": run.task, "target": run.target, "outputs": structures, "seed": run.seed,
-        "weights": "random" if run.random else "pretrained", "simulated": run.simulated,
-        "recipe": dataclasses.asdict(recipe),
-        "left_out": run.leave_out,
-        "clips": {split: len(part.clips) for split, part in parts.items()},
-        "patients": {s: len({c.patient for c in p.clips}) for s, p in parts.items()},
-        "frames": {split: len(part.each()) for split, part in parts.items()},
-        "outlines": len(told.rows),
-        "epochs": history,
-        "trained_parameters": learning,
-        "peak_memory": dataclasses.asdict(peak),
-        "scores": {name: score._asdict() for name, score in shown.items()},
-        "chance": {name: blind[name] for name in shown},
-        "curve": [scores[f"dice_after_{k + 1}"].value for k in range(CLICKS)],
-    })  # fmt: skip
-    head_folder.write_trained(run, model, metrics, shown, CODE, words(model))
-    write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    (run.folder / "state.pt").unlink(missing_ok=True)
+    metrics = facts(
+        run, structures, parts, training, shown, {name: blind[name] for name in shown},
+        left_out=run.leave_out,
+        frames={split: len(part.each()) for split, part in parts.items()},
+        outlines=len(told.rows),
+        curve=[scores[f"dice_after_{k + 1}"].value for k in range(CLICKS)],
+    )  # fmt: skip
+    finish(run, model, metrics, shown, CODE, words(model))
     return metrics
 
 
@@ -120,11 +90,9 @@ def trained_structures(run: Run, parts: dict[str, Frames]) -> tuple[str, ...]:
     return rest
 
 
-def train(
-    run: Run, model: EchoFMInteractive, groups: list[dict], frames: Frames, val: Frames
-) -> list[dict]:
-    """Train by `fit`, watched by the mean Dice over the first clicks; what each epoch was."""
-    recipe, structures = run.recipe, model.config.structures
+def train(run: Run, model: EchoFMInteractive, frames: Frames, val: Frames) -> dict:
+    """Watched by the mean Dice over the first clicks; see `trained`."""
+    structures = model.config.structures
     values = [run.outputs.index(name) for name in structures]
     watched = val.each(WATCHED)
     size = areas(run, structures, frames)
@@ -132,7 +100,7 @@ def train(
 
     def batches(epoch: int) -> Iterator[interactive.Batch]:
         found = training_samples(
-            frames, model.encoder.config, batch=recipe.batch, epoch=epoch, seed=run.seed,
+            frames, model.encoder.config, batch=run.recipe.batch, epoch=epoch, seed=run.seed,
             colour=run.colour,
         )  # fmt: skip
         for step, samples in enumerate(found):
@@ -145,15 +113,10 @@ def train(
         whose = np.array([structure for _, _, structure in found.rows])
         return float(np.mean([found.dice[whose == name].mean() for name in np.unique(whose)]))
 
-    job = Job(
-        module=model, groups=groups, batches=batches,
-        steps=-(-epoch_length(frames) // recipe.batch),
-        loss=lambda batch: interactive.loss(model, batch), score=score, key=run.key,
-    )  # fmt: skip
-    history = fit(job, recipe, run.seed, run.folder / "state.pt")
-    if recipe.mode == "lora":
-        parameters.merge(model)
-    return history
+    def loss(batch: interactive.Batch) -> torch.Tensor:
+        return interactive.loss(model, batch)
+
+    return trained(run, model, frames.clips, batches=batches, loss=loss, score=score)
 
 
 def areas(run: Run, structures: Sequence[str], train: Frames) -> dict[str, float]:
@@ -228,17 +191,11 @@ def _measure(
 
 def write_predictions(run: Run, test: Frames, told: Measured) -> None:
     """A line a structure in a test frame: file, frame, structure, Dice after clicks, from a box."""
-    path = run.folder / "predictions.csv"
-    half = path.with_name(f".{path.name}")
-    half.touch(0o600)  # it has names
     columns = told.columns()
-    with half.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "frame", "structure", *columns])
+    with predictions(run.folder) as write:
+        write(["file", "frame", "structure", *columns])
         for (clip, frame, name), *values in zip(told.rows, *columns.values(), strict=True):
-            figures = [f"{value:.4f}" for value in values]
-            table.writerow([test.clips[clip].name, frame, name, *figures])
-    half.replace(path)
+            write([test.clips[clip].name, frame, name, *(f"{value:.4f}" for value in values)])
 
 
 def draw_figures(

@@ -6,34 +6,27 @@ RUN/head/            the trained segmenter, see head_folder; holds no name
     figures/         labels beside predictions, and a recording that beats, outlined
 """
 
-import csv
-import dataclasses
-import json
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 
-from echofm_jax.atomic import write_text
-from echofm_jax.errors import InputError
-from echofm_jax.pytorch import head_folder, parameters, segmentation, segmentation_figures
+from echofm_jax.pytorch import segmentation, segmentation_figures
+from echofm_jax.pytorch.finetune_output import facts, finish, predictions
 from echofm_jax.pytorch.finetune_run import Run, encoder
-from echofm_jax.pytorch.fitting import Job, autocast, draw, fit
-from echofm_jax.pytorch.peak_memory import peak_memory
+from echofm_jax.pytorch.fitting import autocast, draw
+from echofm_jax.pytorch.frame_training import labelled_parts, trained
 from echofm_jax.pytorch.recipe import Recipe
-from echofm_jax.pytorch.scores import strict
 from echofm_jax.pytorch.segmentation_head import EchoFMSegmenter, SegmentationConfig
 from echofm_jax.pytorch.segmentation_metrics import mean, measure, summarise
 from echofm_jax.pytorch.segmentation_samples import (
     Frames,
     Sample,
-    epoch_length,
     find_frames,
     held_out_samples,
     training_samples,
 )
 
-SLOWER = 0.1  # of the learning rate: what the encoder learns at, where it learns
 WATCHED = 2  # frames of a validation clip that every epoch is scored on
 CODE = ("modeling_echofm.py", "trained_echofm.py", "segmentation_head.py")
 Answer = Callable[[Sequence[Sample]], np.ndarray]  # label maps [B, S, S] of B samples
@@ -44,25 +37,12 @@ def run_segmentation(run: Run) -> dict:
     recipe = run.recipe
     torch.manual_seed(draw(run.seed))
     eyes = encoder(run)
-    parts = {
-        split: find_frames(clips, eyes.config.size, run.colour)
-        for split, clips in run.splits.items()
-    }
-    for split, frames in parts.items():
-        if not frames.clips:
-            raise InputError(f"masks: no {split} clip has one: label more patients")
+    parts = labelled_parts(run, eyes.config.size, find_frames, "masks")
     counts = parts["train"].counts
     structures = segmentation.labelled_structures(counts, run.outputs)
-    config = SegmentationConfig(
-        structures=structures, colour=run.colour,
-        adapter=recipe.adapter if recipe.mode == "adapter" else 0,
-        prompts=recipe.prompts if recipe.mode == "prompt" else 0,
-    )  # fmt: skip
+    config = SegmentationConfig(structures=structures, colour=run.colour, **recipe.inserted)
     model = EchoFMSegmenter(eyes, config).to(run.device).eval()
-    groups = rates(model, recipe)
-    learning = sum(p.numel() for group in groups for p in group["params"])
-    with peak_memory(torch.device(run.device)) as peak:
-        history = train(run, model, groups, parts["train"], parts["val"])
+    training = train(run, model, parts["train"], parts["val"])
     test = parts["test"]
     measured = evaluate(run, model, answer(model, recipe), test, test.each())
     usual = segmentation.renumber(counts.argmax(0), run.outputs, structures)  # [S, S]
@@ -75,65 +55,35 @@ def run_segmentation(run: Run) -> dict:
     write_predictions(run, test, measured["dice"], structures)
     draw_figures(run, model, test, measured["dice"])
     missed = np.nansum(measured["missed"], 0).astype(int).tolist()
-    metrics = strict({
-        "task": run.task, "target": run.target, "outputs": structures, "seed": run.seed,
-        "weights": "random" if run.random else "pretrained", "simulated": run.simulated,
-        "recipe": dataclasses.asdict(recipe),
-        "clips": {split: len(part.clips) for split, part in parts.items()},
-        "patients": {s: len({c.patient for c in p.clips}) for s, p in parts.items()},
-        "frames": {split: len(part.each()) for split, part in parts.items()},
-        "epochs": history,
-        "trained_parameters": learning,
-        "peak_memory": dataclasses.asdict(peak),
-        "scores": {name: score._asdict() for name, score in figures.items()},
-        "chance": {name: score.value for name, score in chance.items()},
-        "missed": dict(zip(structures[1:], missed, strict=True)),  # frames, of those that hold it
-    })  # fmt: skip
-    head_folder.write_trained(run, model, metrics, figures, CODE, words(model))
-    write_text(run.folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    (run.folder / "state.pt").unlink(missing_ok=True)
+    metrics = facts(
+        run, structures, parts, training, figures,
+        {name: score.value for name, score in chance.items()},
+        frames={split: len(part.each()) for split, part in parts.items()},
+        missed=dict(zip(structures[1:], missed, strict=True)),  # frames, of those that hold it
+    )  # fmt: skip
+    finish(run, model, metrics, figures, CODE, words(model))
     return metrics
 
 
-def train(
-    run: Run, model: EchoFMSegmenter, groups: list[dict], frames: Frames, val: Frames
-) -> list[dict]:
-    """Train by `fit`, watched by the mean Dice of validation frames; what each epoch was."""
-    recipe = run.recipe
+def train(run: Run, model: EchoFMSegmenter, frames: Frames, val: Frames) -> dict:
+    """Watched by the mean Dice of validation frames; see `trained`."""
     watched = val.each(WATCHED)
 
     def batches(epoch: int) -> Iterator[list[Sample]]:
         for samples in training_samples(
-            frames, model.encoder.config, batch=recipe.batch, epoch=epoch, seed=run.seed,
+            frames, model.encoder.config, batch=run.recipe.batch, epoch=epoch, seed=run.seed,
             colour=run.colour,
         ):  # fmt: skip
             yield [in_classes(run, model, sample) for sample in samples]
 
     def score() -> float:
-        found = evaluate(run, model, answer(model, recipe), val, watched, distances=False)
+        found = evaluate(run, model, answer(model, run.recipe), val, watched, distances=False)
         return mean(np.array([mean(values) for values in found["dice"].T]))
 
-    job = Job(
-        module=model, groups=groups, batches=batches,
-        steps=-(-epoch_length(frames) // recipe.batch),
-        loss=lambda samples: segmentation.loss(model, samples), score=score, key=run.key,
-    )  # fmt: skip
-    history = fit(job, recipe, run.seed, run.folder / "state.pt")
-    if recipe.mode == "lora":
-        parameters.merge(model)
-    return history
+    def loss(samples: list[Sample]) -> torch.Tensor:
+        return segmentation.loss(model, samples)
 
-
-def rates(model: EchoFMSegmenter, recipe: Recipe) -> list[dict]:
-    """Groups of parameters that learn: a new decoder fast, what of the encoder learns slowly."""
-    new = {id(parameter) for parameter in model.decoder.parameters()}
-    groups = []
-    for group in parameters.choose(model, recipe):
-        for is_new, share in ((True, 1.0), (False, SLOWER)):
-            some = [p for p in group["params"] if (id(p) in new) == is_new]
-            if some:
-                groups.append({**group, "params": some, "lr": share * group["lr"]})
-    return groups
+    return trained(run, model, frames.clips, batches=batches, loss=loss, score=score)
 
 
 def in_classes(run: Run, model: EchoFMSegmenter, sample: Sample) -> Sample:
@@ -169,15 +119,11 @@ def evaluate(
 
 def write_predictions(run: Run, test: Frames, dice: np.ndarray, structures: Sequence[str]) -> None:
     """A line a labelled test frame: file, number of the frame, Dice of each structure it holds."""
-    path = run.folder / "predictions.csv"
-    half = path.with_name(f".{path.name}")
-    with half.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        table = csv.writer(file)
-        table.writerow(["file", "frame", *(f"dice_{name}" for name in structures[1:])])
+    with predictions(run.folder) as write:
+        write(["file", "frame", *(f"dice_{name}" for name in structures[1:])])
         for (clip, frame), row in zip(test.each(), dice, strict=True):
             told = ["" if np.isnan(value) else f"{value:.4f}" for value in row]
-            table.writerow([test.clips[clip].name, frame, *told])
-    half.replace(path)
+            write([test.clips[clip].name, frame, *told])
 
 
 def draw_figures(run: Run, model: EchoFMSegmenter, test: Frames, dice: np.ndarray) -> None:

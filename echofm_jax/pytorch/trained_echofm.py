@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .modeling_echofm import EchoFM, EchoFMConfig, refuse_changed
+from .modeling_echofm import EchoFM, EchoFMConfig, refuse_changed, require
 
 FORMAT = 1  # of the folder; a reader refuses newer ones
 APEX = "echoapex", "dinov2", "dinov2_with_registers"  # model_type of a head's folder, an encoder's
@@ -68,9 +68,7 @@ def load_model(kind: type, folder: Path, head: type, names: str) -> nn.Module:
 def read_folder(folder: Path) -> tuple[dict, dict[str, Tensor]]:
     """(config.json, weights) of a head's folder; raises as `from_pretrained` says."""
     config_file, weights_file = folder / "config.json", folder / "model.safetensors"
-    for file in (config_file, weights_file):
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: no such file; give the folder that holds it")
+    require(config_file, weights_file)
     try:
         described = json.loads(config_file.read_text())
         version = int(described["head_format"])
