@@ -57,7 +57,7 @@ def test_a_training_ends_with_a_head_that_outlines_what_it_is_shown(run: Run):
     assert set(value) == set(metrics["chance"])
     assert "dice_after_5_LA" in value and "dice_after_2" not in value
     assert metrics["outlines"] == 4 * 2 * 2 and metrics["left_out"] == ""
-    assert stat.S_IMODE((run.folder / "predictions.csv").stat().st_mode) == 0o600  # it has names
+    assert stat.S_IMODE((run.folder / "predictions.csv").stat().st_mode) == 0o600
     with (run.folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["structure"] for row in rows[:2]] == ["LV", "LA"]

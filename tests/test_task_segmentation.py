@@ -96,7 +96,7 @@ def test_a_training_ends_with_a_head_that_outlines_what_it_learned(run: Run):
     assert metrics["scores"]["hausdorff95_pixels_LA"]["value"] < 6
     assert metrics["frames"] == {"train": 18, "val": 6, "test": 12}
     assert metrics["missed"] == {"LA": 0}
-    assert stat.S_IMODE((run.folder / "predictions.csv").stat().st_mode) == 0o600  # it has names
+    assert stat.S_IMODE((run.folder / "predictions.csv").stat().st_mode) == 0o600
     with (run.folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["frame"] for row in rows[:3]] == ["1", "4", "8"]
