@@ -178,9 +178,10 @@ def alone(tmp_path_factory, tiny_data) -> Cluster:
 
 @pytest.fixture(scope="module")
 def two(absent, tmp_path_factory, tiny_data) -> Cluster:
-    """Two hosts; the clock of the second is 100 s slow."""
+    """Two hosts, every kernel split over both; the clock of the second is 100 s slow."""
+    settings = {"mesh__preset": "fsdp", "mesh__fsdp": 2, "train__evaluate_every": STEPS}
     folder, slow = tmp_path_factory.mktemp("two"), {1: {"clock": -100}}
-    return finish(Cluster(2, folder, tiny_data, hosts=slow, train__evaluate_every=STEPS))
+    return finish(Cluster(2, folder, tiny_data, hosts=slow, **settings))
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +189,12 @@ def four(tmp_path_factory, tiny_data) -> Cluster:
     """Four hosts, every kernel split over two of them."""
     folder = tmp_path_factory.mktemp("four")
     return finish(Cluster(4, folder, tiny_data, mesh__preset="fsdp", mesh__fsdp=2))
+
+
+@pytest.fixture(params=["two", pytest.param("four", marks=pytest.mark.slow)])
+def cluster(request) -> Cluster:
+    """Either of them."""
+    return request.getfixturevalue(request.param)
 
 
 def same_losses(cluster: Cluster, alone: Cluster) -> None:
@@ -205,6 +212,7 @@ def test_two_hosts_train_as_one(alone, two):
     assert held_out(two.workdir) == pytest.approx(held_out(alone.workdir), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_four_hosts_train_as_one(alone, four):
     same_losses(four, alone)
 
@@ -218,22 +226,24 @@ def test_hosts_that_share_their_clips_load_the_same(alone, tmp_path, tiny_data):
     assert first == second != third == fourth
 
 
-def test_every_clip_comes_once_an_epoch_whatever_the_number_of_hosts(alone, two, four):
-    assert batches(alone.folder) == batches(two.folder) == batches(four.folder)
-    stream = [index for batch in batches(four.folder).values() for index in batch]
+def test_every_clip_comes_once_an_epoch_whatever_the_number_of_hosts(alone, cluster):
+    assert batches(alone.folder) == batches(cluster.folder)
+    stream = [index for batch in batches(cluster.folder).values() for index in batch]
     assert len(stream) == 4 * STEPS
     for epoch in range(len(stream) // RECORDS):
         assert sorted(stream[epoch * RECORDS : (epoch + 1) * RECORDS]) == list(range(RECORDS))
 
 
-def test_hosts_introduce_themselves_and_one_tells_of_the_run(four):
-    for index in range(4):
-        (line,) = four.lines(index, f"host {index} of ")
-        assert line.startswith(f"host {index} of 4: 1 of 4 devices (cpu), 1 slice(s), mesh 1 slice")
-    assert len(four.lines(0, "step ")) == STEPS
-    assert "not yet in the cache" in four.said[0]
-    for index in (1, 2, 3):
-        assert len(four.said[index].splitlines()) <= 3, four.said[index]
+def test_hosts_introduce_themselves_and_one_tells_of_the_run(cluster):
+    count = len(cluster.processes)
+    for index in range(count):
+        (line,) = cluster.lines(index, f"host {index} of ")
+        said = f"host {index} of {count}: 1 of {count} devices (cpu), 1 slice(s), mesh 1 slice"
+        assert line.startswith(said)
+    assert len(cluster.lines(0, "step ")) == STEPS
+    assert "not yet in the cache" in cluster.said[0]
+    for index in range(1, count):
+        assert len(cluster.said[index].splitlines()) <= 3, cluster.said[index]
 
 
 def test_a_wrong_clock_is_named(two):
@@ -268,13 +278,13 @@ print(step, list(position.values()))
 """
 
 
-def test_a_checkpoint_of_four_hosts_is_read_on_any_other_devices(four):
+def test_a_checkpoint_of_several_hosts_is_read_on_any_other_devices(cluster):
     env = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
         "PYTHONPATH": str(REPO),
     }
-    command = [sys.executable, "-c", RESTORE, str(four.workdir)]
+    command = [sys.executable, "-c", RESTORE, str(cluster.workdir)]
     result = subprocess.run(command, env=env, capture_output=True, text=True)
     step, clips = result.stdout.split(maxsplit=1)
     assert (step, ast.literal_eval(clips)[0]) == (str(STEPS), 4 * STEPS), result.stderr

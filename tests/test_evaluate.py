@@ -1,5 +1,7 @@
 """`echofm evaluate`: the split it takes, what it writes, and a whole run on a tiny workdir."""
 
+import contextlib
+import io
 import json
 import math
 
@@ -100,9 +102,17 @@ def workdir(tmp_path_factory):
     return folder
 
 
-def test_evaluate_end_to_end(workdir, capsys):
-    assert cli.run("evaluate", ["--workdir", str(workdir), "--json"]) == 0
-    printed = capsys.readouterr().out.splitlines()
+@pytest.fixture(scope="module")
+def printed(workdir) -> list[str]:
+    """What a whole evaluation says."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert cli.run("evaluate", ["--workdir", str(workdir), "--json"]) == 0
+    return said.getvalue().splitlines()
+
+
+def test_evaluate_end_to_end(workdir, printed):
+    printed = printed.copy()
     found = json.loads(printed[-1])
     assert found == json.loads((workdir / "evaluation.json").read_text())
     counts = {"step": 0, "split": "val", "clips": 6, "patients": 3, "fitted_on": 8}
@@ -129,12 +139,10 @@ def test_evaluate_end_to_end(workdir, capsys):
     assert not list(workdir.glob(".evaluation*"))
 
 
-def test_alone_measures_the_same_of_the_model_and_nothing_beside_it(workdir, capsys):
-    found = []
-    for arguments in (["--json"], ["--json", "--alone"]):
-        assert cli.run("evaluate", ["--workdir", str(workdir), *arguments]) == 0
-        found.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
-    whole, alone = found
+def test_alone_measures_the_same_of_the_model_and_nothing_beside_it(workdir, printed, capsys):
+    whole = json.loads(printed[-1])
+    assert cli.run("evaluate", ["--workdir", str(workdir), "--json", "--alone"]) == 0
+    alone = json.loads(capsys.readouterr().out.splitlines()[-1])
     for name in SHOWN:
         beside = name.endswith(("_pixels", "_random"))
         assert alone[name] == (None if beside else pytest.approx(whole[name], rel=1e-5)), name

@@ -29,6 +29,7 @@ def update(state, data, **options):
     return jax.jit(step)(state, data)
 
 
+@pytest.mark.slow
 def test_microbatches_give_the_whole_batchs_gradient(state):
     data = batch("consistent")
     whole, metrics = update(state, data)

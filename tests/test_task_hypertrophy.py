@@ -112,6 +112,7 @@ def test_its_head_is_a_folder_that_measures_files(trained, folder, tmp_path):
     assert not 4 <= found["end_diastole"][0] <= 8  # when the cavity is narrow
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_the_same(trained, folder, monkeypatch):
     argv = command(folder, folder / "again", "--dataset=echonet_lvh")
     kept = fitting.save_state

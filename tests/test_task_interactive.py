@@ -99,6 +99,7 @@ def test_a_training_ends_with_a_head_that_outlines_what_it_is_shown(run: Run):
     assert 0 < float(done.stdout) < 1
 
 
+@pytest.mark.slow
 def test_killed_it_ends_with_the_same_head(run: Run, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(labelled_frames, "LEAST", 40)
     recipe = Recipe(epochs=2, lr=3e-3, batch=8, patience=0, mode="full")

@@ -101,7 +101,8 @@ def test_a_run_learns_and_describes_itself(uninterrupted):
 
 
 @pytest.mark.parametrize(
-    "moment", ["first checkpoint", "mid-save", pytest.param("late", marks=pytest.mark.slow)]
+    "moment",
+    ["mid-save", *(pytest.param(m, marks=pytest.mark.slow) for m in ("first checkpoint", "late"))],
 )
 def test_after_kill_9_every_later_loss_is_the_same_bit_for_bit(
     moment, uninterrupted, tiny_data, tmp_path

@@ -1,5 +1,6 @@
 """A step that does not come is answered with every thread's stack, once; nothing else is."""
 
+import contextlib
 import re
 import signal
 import subprocess
@@ -44,13 +45,21 @@ def test_a_stalled_run_shows_where_every_thread_is(tiny_data, tmp_path):
     script.write_text(STALLS)
     settings = arguments(workdir, tiny_data, optim__steps=100_000, train__checkpoint_every=100_000)
     command = [sys.executable, "-W", "error", str(script), *settings]
-    with said.open("w") as file:
-        process = subprocess.Popen(command, stderr=file, cwd=REPO)
-    wait_for(lambda: 20 in losses(workdir), process, said)
-    process.send_signal(signal.SIGUSR1)
-    wait_for(lambda: "go on after" in said.read_text(), process, said)
-    process.kill()
-    process.wait()
+    with (
+        said.open("w") as file,
+        subprocess.Popen(command, stderr=file, cwd=REPO) as process,
+        contextlib.ExitStack() as end,
+    ):
+        end.callback(process.kill)
+        wait_for(lambda: 20 in losses(workdir), process, said)
+
+        def shown() -> bool:
+            """Again if it came between two steps, while the checkpoints are asked: no alarm."""
+            process.send_signal(signal.SIGUSR1)
+            time.sleep(6)
+            return "go on after" in said.read_text()
+
+        wait_for(shown, process, said)
     said = said.read_text()
     assert "thread MainThread:" in said and "thread timeline:" in said
     assert "in stand_still\n    time.sleep(4)" in said
