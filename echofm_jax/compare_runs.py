@@ -15,7 +15,7 @@ from echofm_jax import config as configs
 from echofm_jax.errors import InputError
 from echofm_jax.goodput import overall, read_runs
 from echofm_jax.objectives import Objective
-from echofm_jax.sweep_cell import last_step, progress
+from echofm_jax.sweep_cell import last_step, progress, without
 from echofm_jax.sweep_file import HOW
 
 COUNTS = ("step", "clips", "patients", "fitted_on")  # what was looked at, not what was found
@@ -72,6 +72,7 @@ def sweep_runs(folder: Path, prefix: str) -> list[Run]:
                 prefix + cell["setting"],
                 ConfigDict(cell["config"]),
                 complete=True,
+                heads=cell.get("heads", ()),  # older versions trained none
             )
             for cell in cells
         ]
@@ -79,20 +80,24 @@ def sweep_runs(folder: Path, prefix: str) -> list[Run]:
         raise InputError(f"{path} is damaged: {error}; start `echofm sweep` again") from None
 
 
-def read_run(folder: Path, setting: str, config: ConfigDict, *, complete: bool) -> Run:
+def read_run(
+    folder: Path, setting: str, config: ConfigDict, *, complete: bool, heads: Sequence[str] = ()
+) -> Run:
     """A run; with `complete` its evaluation counts only if it made all its steps."""
     try:
         found = json.loads((folder / "evaluation.json").read_text())
         whole = not complete or found["step"] == last_step(folder)
     except (OSError, ValueError, KeyError):
         found, whole = {}, False
-    metrics = cost(folder, config) | numbers(found) if whole else {}
+    metrics = cost(folder, config) | numbers(found) | of_heads(folder, heads) if whole else {}
+    missing = without(folder, heads)
+    done = f"not trained yet: heads {', '.join(missing)}" if missing else "done"
     return Run(
         setting=setting,
         seed=config.seed,
         folder=folder,
         config=config,
-        state="done" if whole else progress(folder),
+        state=done if whole else progress(folder),
         looked_at=(
             f"split {found['split']}: {found['clips']} clips of {found['patients']} patients"
             if whole
@@ -111,6 +116,19 @@ def numbers(found: Mapping, prefix: str = "") -> dict[str, float]:
         elif type(value) in (int, float) and math.isfinite(value) and name not in COUNTS:
             flat[f"{prefix}{name}"] = float(value)
     return flat
+
+
+def of_heads(folder: Path, heads: Sequence[str]) -> dict[str, float]:
+    """What heads on a run's export came to, as `view.accuracy`; of one that trained several times
+    (shares, modes) as `view.RUN.accuracy`.
+    """
+    found: dict[str, float] = {}
+    for name in {*heads} - {*without(folder, heads)}:
+        runs = json.loads((folder / "heads" / name / "metrics.json").read_text())["runs"]
+        for run in runs:
+            scores = {score: told["value"] for score, told in run["scores"].items()}
+            found |= numbers(scores, f"{name}.{run['run']}." if len(runs) > 1 else f"{name}.")
+    return found
 
 
 def cost(folder: Path, config: ConfigDict) -> dict[str, float]:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import difflib
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -24,8 +25,13 @@ COST = {  # what a run took: (what it is, its unit)
 LOSSES = ("loss", "recon", "triplet", "cycle")
 # What no model decides, or an untrained one: to be read beside the metrics of the same name.
 REFERENCES = ("_pixels", "_random", "_chance", "_patch_mean", "_truth")
-LOWER = ("error", "frames", "mae", "rmse", "hours", "parameters")
-HIGHER = ("psnr", "ssim", "accuracy", "auc", "auroc", "r2", "found")
+LOWER = (
+    "error", "frames", "mae", "rmse", "hours", "parameters", "hausdorff95", "missed",
+)  # fmt: skip
+HIGHER = (
+    "psnr", "ssim", "accuracy", "auc", "auroc", "r2", "found", "dice", "iou", "sensitivity",
+    "specificity",
+)  # fmt: skip
 
 
 class Metric(NamedTuple):
@@ -129,9 +135,9 @@ def differing(runs: Sequence[Run]) -> list[str]:
     flat = [configs.leaves(run.config) for run in runs]
     return [
         field
-        for field in flat[0]
+        for field in dict.fromkeys(itertools.chain(*flat))
         if field not in (*HOW, "seed", "data.dir")
-        and any(other.get(field) != flat[0][field] for other in flat)
+        and any(other.get(field) != flat[0].get(field) for other in flat)
     ]
 
 
@@ -248,7 +254,7 @@ def runs_csv(runs: Sequence[Run], metrics: Sequence[Metric]) -> str:
     for run in runs:
         flat = configs.leaves(run.config)
         lines.append([
-            run.setting, run.seed, *(flat[field] for field in fields), run.state,
+            run.setting, run.seed, *(flat.get(field, "") for field in fields), run.state,
             *(run.metrics.get(m.name, "") for m in metrics),
         ])  # fmt: skip
     return _csv(lines)

@@ -1,4 +1,5 @@
-"""`echofm sweep`: every setting of a sweep file with every seed, trained and evaluated.
+"""`echofm sweep`: every setting of a sweep file with every seed, trained and evaluated, and used
+for the heads that the file names.
 
 Run again it does only what is missing: after `kill -9` too, and when the file has got more values
 or seeds. A cell that fails is shown and stops no other. Exit status 1: some cells failed.
@@ -108,9 +109,12 @@ def prepare(workdir: Path, file: Path, cells: Sequence["Cell"]) -> None:
                 "--workdir, remove that folder, or undo the change"
             )
     rows = [
-        {"name": c.name, "setting": c.setting, "seed": c.seed, "config": c.config.to_dict()}
-        for c in cells
-    ]
+        {
+            "name": cell.name, "setting": cell.setting, "seed": cell.seed,
+            "heads": list(cell.heads), "config": cell.config.to_dict(),
+        }
+        for cell in cells
+    ]  # fmt: skip
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         write_text(workdir / "sweep.json", json.dumps({"file": str(file), "cells": rows}, indent=1))

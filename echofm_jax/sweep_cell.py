@@ -1,14 +1,14 @@
 """A cell of a sweep on disk: how far it is, what is to run next, and why it failed.
 
-Only what `echofm train` and `evaluate` write themselves says how far it is, so a cell that a pod
-or a SLURM job trained counts as one that this machine did. `failed.txt` holds why its last run
-failed, `log.txt` what its commands said.
+Only what `echofm train`, `evaluate` and `finetune` write themselves says how far it is, so a cell
+that a pod or a SLURM job trained counts as one that this machine did. `failed.txt` holds why its
+last run failed, `log.txt` what its commands said.
 """
 
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from echofm_jax.goodput import read_runs
@@ -42,18 +42,30 @@ def progress(folder: Path) -> str:
     return f"stopped or running, step {rows[-1]['step']}" if rows else "not begun"
 
 
+def without(folder: Path, heads: Iterable[str]) -> list[str]:
+    """Those heads that are not trained yet: `finetune` writes their metrics last."""
+    return [name for name in heads if not (folder / "heads" / name / "metrics.json").exists()]
+
+
 def commands(cell: Cell, workdir: Path, alone: bool = False) -> list[list[str]]:
-    """What a cell still needs, in order: `train ARGUMENTS`, `evaluate ARGUMENTS`.
+    """What a cell still needs, in order, each with its arguments: train, evaluate, and for its
+    heads export and finetune.
 
     `alone`: evaluated without what models are read beside.
     """
     folder = workdir / cell.name
-    if evaluation(folder) is not None:
-        return []
-    missing = [["evaluate", f"--workdir={folder}", *["--alone"] * alone]]
-    if last_step(folder) is None:
-        train = ["train", f"--config={cell.spec}", f"--workdir={folder}", *cell.overrides]
-        missing.insert(0, train)
+    missing = []
+    if evaluation(folder) is None:
+        if last_step(folder) is None:
+            train = [f"--config={cell.spec}", f"--workdir={folder}", *cell.overrides]
+            missing.append(["train", *train])
+        missing.append(["evaluate", f"--workdir={folder}", *["--alone"] * alone])
+    model, heads = folder / "model", without(folder, cell.heads)
+    if heads and not model.exists():
+        missing.append(["export", f"--workdir={folder}", f"--output={model}"])
+    for name in heads:
+        own = [f"--model={model}", f"--workdir={folder / 'heads' / name}", f"--seed={cell.seed}"]
+        missing.append(["finetune", *own, *cell.heads[name]])
     return missing
 
 

@@ -37,7 +37,10 @@ class Sweep:
     fixed: Mapping[str, object] = dataclasses.field(default_factory=dict)  # field: value
     grid: Mapping[str, Sequence] = dataclasses.field(default_factory=dict)  # field: values
     settings: Mapping[str, Mapping[str, object]] = dataclasses.field(default_factory=dict)
-    # name: {field: value}, for fields that change together or one at a time
+    # name: {field: value}, for fields that change together or one at a time; the field `config` is
+    # another base config than the sweep's
+    heads: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    # name: arguments of `echofm finetune`, without --model, --workdir and --seed, for each cell
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,7 @@ class Cell:
     spec: str  # for `echofm train --config`
     overrides: tuple[str, ...]  # --config.section.field=value
     config: ConfigDict  # all of it
+    heads: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -85,7 +89,7 @@ def shape_problem(sweep: Sweep) -> str:
     """What makes it no sweep, or ""."""
     if not isinstance(sweep.config, str):
         return f"config={sweep.config!r} is no FILE.py[:variant]"
-    for name in ("fixed", "grid", "settings"):
+    for name in ("fixed", "grid", "settings", "heads"):
         if not isinstance(getattr(sweep, name), Mapping):
             return f"{name} must be a dict"
     if not sweep.grid and not sweep.settings:
@@ -96,6 +100,11 @@ def shape_problem(sweep: Sweep) -> str:
     for name, fields in sweep.settings.items():
         if not isinstance(fields, Mapping):
             return f"setting {name!r} must be a dict of fields and values"
+    for name, arguments in sweep.heads.items():
+        if isinstance(arguments, str) or not all(isinstance(one, str) for one in arguments):
+            return f"head {name!r} must be a list of arguments, each a text: {arguments!r}"
+        if own := [one for one in arguments if one.startswith(("--model", "--workdir", "--seed"))]:
+            return f"head {name!r}: {own[0]} is each cell's own"
     seeds = sweep.seeds
     if isinstance(seeds, str) or not isinstance(seeds, Sequence) or not seeds:
         return f"seeds={seeds!r}: give a list of at least one"
@@ -131,7 +140,7 @@ def cells_of(path: Path, extra: Sequence[str] = ()) -> list[Cell]:
             raise InputError(f"{path}: {setting}: {twice[0]} is told twice: it varies already")
         settings[setting] = {**sweep.fixed, **given, **fields, **varied}
     made = [
-        make_cell(path, sweep.config, setting, seed, fields)
+        make_cell(path, sweep, setting, seed, fields)
         for seed in sweep.seeds
         for setting, fields in settings.items()
     ]
@@ -143,15 +152,20 @@ def cells_of(path: Path, extra: Sequence[str] = ()) -> list[Cell]:
     return made
 
 
-def make_cell(path: Path, spec: str, setting: str, seed: int, fields: Mapping) -> Cell:
+def make_cell(path: Path, sweep: Sweep, setting: str, seed: int, fields: Mapping) -> Cell:
     """A cell, its config checked as `echofm train` will."""
+    fields = dict(fields)
+    spec = fields.pop("config", sweep.config)
     overrides = tuple(f"--config.{field}={value}" for field, value in fields.items())
     overrides += (f"--config.seed={seed}",)
     try:
         config = configs.parse(overrides, spec)
     except InputError as error:
         raise InputError(f"{path}: {setting}: {error}") from None
-    return Cell(setting=setting, seed=seed, spec=spec, overrides=overrides, config=config)
+    return Cell(
+        setting=setting, seed=seed, spec=spec, overrides=overrides, config=config,
+        heads=sweep.heads,
+    )  # fmt: skip
 
 
 def short_names(fields: Sequence[str]) -> dict[str, str]:
