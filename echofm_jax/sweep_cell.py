@@ -69,6 +69,14 @@ def commands(cell: Cell, workdir: Path, alone: bool = False) -> list[list[str]]:
     return missing
 
 
+def label(command: Sequence[str]) -> str:
+    """Which command it is, in a word or, of a head, two."""
+    if command[0] != "finetune":
+        return command[0]
+    (workdir,) = (one for one in command if one.startswith("--workdir="))
+    return f"finetune {Path(workdir).name}"
+
+
 def tied(folder: Path, arguments: Sequence[str]) -> list[str]:
     """The command line of a process that lives no longer than this one."""
     python = [sys.executable, "-m"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from echofm_jax.errors import TryAgain
-from echofm_jax.sweep_cell import commands, last_line, tied
+from echofm_jax.sweep_cell import commands, label, last_line, tied
 from echofm_jax.sweep_file import Cell
 
 FINAL = (1, 2, 130)  # exit statuses after which nothing is started again (launch/README.md)
@@ -46,7 +46,7 @@ class Process:
     def give_up(self, status: int) -> str:
         """Why the cell failed, in a line, which is kept in its folder."""
         said = last_line(self.folder / "log.txt", self.since)
-        why = f"{self.commands[0][0]} {reason(status)}: {said}"
+        why = f"{label(self.commands[0])} {reason(status)}: {said}"
         (self.folder / "failed.txt").write_text(why + "\n")
         return why
 
@@ -96,7 +96,7 @@ class Runner:
             self.done += 1
             self.say(process, "done" if process.popen else "done already")
             return
-        self.say(process, process.commands[0][0])
+        self.say(process, label(process.commands[0]))
         process.start()
         self.running[process.popen.pid] = process
         if self.stopped:  # it came in between

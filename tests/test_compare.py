@@ -111,6 +111,21 @@ def test_only_the_metrics_asked_for(runs, tmp_path, capsys):
     assert "did you mean 'cross_beat_error_model'?" in capsys.readouterr().err
 
 
+def test_runs_of_two_methods_are_compared_and_keep_their_own_fields(runs, tmp_path, capsys):
+    images = tmp_path / "images"
+    given = {"seed": 0, "objective.koleo_weight": 0.2}
+    spec = f"{REPO}/configs/echoapex_smoke.py"
+    overrides = [f"--config.{name}={value}" for name, value in given.items()]
+    config = configs.parse([*overrides, "--config.data.dir=D"], spec)
+    write_run(images, seed=0, metrics={"cross_beat_error_model": 30.0})
+    configs.save(config, images)
+    report(capsys, runs[0], images, f"--output={tmp_path / 'R'}")
+    mine, theirs = csv.DictReader((tmp_path / "R" / "runs.csv").read_text().splitlines())
+    assert (mine["method"], theirs["method"]) == ("echofm", "dinov2")
+    assert (mine["objective.koleo_weight"], theirs["objective.koleo_weight"]) == ("", "0.2")
+    assert (mine["objective.masking"], theirs["objective.masking"]) == ("consistent", "")
+
+
 def test_what_is_missing_is_missing_and_not_zero(runs, tmp_path, capsys):
     shown = report(capsys, *runs, f"--output={tmp_path / 'R'}")
     found = table(tmp_path / "R")

@@ -1,5 +1,6 @@
 """`echofm sweep` as its users run it: stopped, killed, started again, with a cell that fails."""
 
+import json
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import discs
 import jax
 import pytest
 from conftest import REPO, TINY
@@ -18,7 +20,8 @@ from echofm_jax.compare_runs import parameters
 from echofm_jax.config import architecture, load, objective
 from echofm_jax.goodput import read_runs
 from echofm_jax.metrics import read_metrics
-from echofm_jax.sweep_cell import evaluation, progress
+from echofm_jax.sweep_cell import commands, evaluation, progress
+from echofm_jax.sweep_file import cells_of
 
 COMMAND = (sys.executable, "-W", "error", "-m", "echofm_jax", "sweep")
 STEPS = 150  # a second or two: long enough to be killed in the middle
@@ -27,7 +30,16 @@ QUICK = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_exp
 
 
 def write_sweep(path: Path, seeds: tuple = (0,), **fixed) -> Path:
-    """A sweep file of two settings: one that works, one that needs three devices."""
+    """A sweep file of two settings: one that works, one that needs three devices.
+
+    What they learn is used to tell clips of discs that lie beside the file.
+    """
+    clips = path.parent / "discs"
+    table = f"--labels={clips / 'labels.csv'}"
+    heads = {
+        "kind": ("--task=classes", "--target=kind", f"--source={clips}", table, "--precropped"),
+        "size": ("--task=number", "--target=size", f"--source={clips}", table, "--precropped"),
+    }
     quick = {"train.checkpoint_every": 1000, "train.evaluate_every": 0, "model.remat": "none"}
     fixed = TINY | quick | {"optim.steps": STEPS} | fixed
     path.write_text(
@@ -35,7 +47,7 @@ def write_sweep(path: Path, seeds: tuple = (0,), **fixed) -> Path:
         "def get_sweep():\n"
         f"    return Sweep(config={str(REPO / 'configs' / 'smoke.py')!r}, fixed={fixed!r},\n"
         '        settings={"sound": {}, "wide": {"mesh.preset": "fsdp", "mesh.fsdp": 3}},\n'
-        f"        seeds={list(seeds)})\n"
+        f"        seeds={list(seeds)}, heads={heads!r})\n"
     )
     return path
 
@@ -72,6 +84,7 @@ def swept(tmp_path_factory, tiny_data):
     workdir = folder / "masking"
     cell = workdir / "sound" / "seed=0"
     data = f"--config.data.dir={tiny_data}"
+    discs.write_clips(folder / "discs")
     arguments = [write_sweep(folder / "sweep.py"), f"--workdir={workdir}", data]
     first = start(*arguments)
     wait_for(lambda: children(first), first)
@@ -103,7 +116,32 @@ def test_a_killed_sweep_goes_on_where_its_cells_were_saved(swept):
     assert evaluation(cell)["step"] == STEPS
     assert all(run["cpu"] > 0 for run in (killed, resumed))
     lines = [line.split("] ")[1] for line in out.splitlines() if "sound" in line]
-    assert lines == [f"sound/seed=0: {what}" for what in ("train", "evaluate", "done")]
+    did = ("train", "evaluate", "export", "finetune kind", "finetune size", "done")
+    assert lines == [f"sound/seed=0: {what}" for what in did]
+
+
+def test_a_cell_is_used_for_its_heads_and_the_report_shows_them(swept, tmp_path, capsys):
+    _, cell, _ = swept
+    (run,) = json.loads((cell / "heads" / "kind" / "metrics.json").read_text())["runs"]
+    assert cli.run("report", [str(cell.parents[1]), f"--output={tmp_path / 'R'}"]) == 0
+    found = (tmp_path / "R" / "table.csv").read_text()
+    assert f"sound,kind.accuracy,,1,1,{run['scores']['accuracy']['value']}" in found
+    assert "sound,size.mae," in found and "not trained yet" not in capsys.readouterr().out
+
+
+def test_heads_that_are_missing_are_trained_and_said(swept, tmp_path, capsys):
+    arguments, cell, _ = swept
+    workdir = tmp_path / "W"
+    mine = shutil.copytree(cell, workdir / "sound" / "seed=0")
+    shutil.copy(cell.parents[1] / "sweep.json", workdir)
+    (mine / "heads" / "size" / "metrics.json").unlink()
+    assert cli.run("report", [str(workdir), f"--output={tmp_path / 'R'}"]) == 0
+    shown = capsys.readouterr().out
+    assert "sound, seed 0: not trained yet: heads size" in shown and "kind.accuracy" in shown
+    cells = cells_of(arguments[0], [f"--config.data.dir={load(cell).data.dir}"])
+    (command,) = commands(cells[0], workdir)
+    own = [f"--model={mine / 'model'}", f"--workdir={mine / 'heads' / 'size'}", "--seed=0"]
+    assert command[:4] == ["finetune", *own] and "--target=size" in command
 
 
 def test_a_failing_cell_is_shown_and_stops_nothing(swept):

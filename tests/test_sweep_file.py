@@ -52,6 +52,16 @@ def test_fields_of_the_same_last_name_keep_their_whole_one(tmp_path):
     assert cell.setting == "speed=0+patch=16"
 
 
+def test_a_setting_may_have_another_base_config(tmp_path):
+    other = str(REPO / "configs" / "echoapex_smoke.py")
+    settings = {"own": {"model.depth": 2}, "images": {"config": other, "objective.koleo_weight": 0.5}}
+    own, images = cells_of(sweep(tmp_path, settings=settings, fixed={"optim.steps": 7}))
+    assert (own.spec, own.config.method, own.config.model.depth) == (SMOKE, "echofm", 2)
+    assert (images.spec, images.config.method) == (other, "dinov2")
+    assert images.config.objective.koleo_weight == 0.5 and images.config.optim.steps == 7
+    assert not any("config.config" in override for override in images.overrides)
+
+
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
@@ -73,6 +83,9 @@ def test_fields_of_the_same_last_name_keep_their_whole_one(tmp_path):
         ({"settings": {"a": {}}, "seeds": [0, 0]}, "each once"),
         ({"settings": {"a": {}}, "config": "none.py"}, "no config file at none.py"),
         ({"settings": {"a": {}}, "config": f"{SMOKE}:papr"}, "did you mean 'paper'?"),
+        ({"settings": {"a": {"config": "none.py"}}}, "a: no config file at none.py"),
+        ({"settings": {"a": {}}, "heads": {"view": "--task=view"}}, "'view' must be a list of"),
+        ({"settings": {"a": {}}, "heads": {"view": ["--seed=3"]}}, "--seed=3 is each cell's own"),
         ({"settings": {"a": {}}, "gird": {}}, "line 4: TypeError"),
     ],
 )  # fmt: skip
