@@ -39,6 +39,8 @@ def attention(
         raise InputError(f"model.attention=splash runs on TPUs, not on {target()}: choose auto")
     if target() == "tpu" and kind != "plain" and query.shape[-1] <= heads * LANES:
         run = splash if kind == "splash" else fused
+    elif target() == "gpu" and kind == "auto" and for_cudnn(query, heads):
+        run = cudnn
     else:
         algorithm = blockwise if target() == "cpu" and kind == "auto" else plain
         run = functools.partial(heads_major, algorithm)
@@ -96,3 +98,26 @@ def plain(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     logits = jnp.einsum("bhnd,bhmd->bhnm", q, k, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
     return jnp.einsum("bhnm,bhmd->bhnd", weights, v)
+
+
+def for_cudnn(query: jax.Array, heads: int) -> bool:
+    """Whether cuDNN's kernel takes queries [B, N, H·d]."""
+    return query.dtype == jnp.bfloat16 and query.shape[-1] // heads % 8 == 0
+
+
+def cudnn(
+    query: jax.Array, key: jax.Array, value: jax.Array, heads: int, scale: float
+) -> jax.Array:
+    """cuDNN's kernel, which never writes the logits; half precision. Shapes as `attention`."""
+    (b, n, width), m = query.shape, key.shape[1]
+
+    def even(x: jax.Array) -> jax.Array:
+        """It takes even numbers of tokens: zeros behind make them so, [B, N + N % 2, H, d]."""
+        x = jnp.pad(x, [(0, 0), (0, x.shape[1] % 2), (0, 0)])
+        return x.reshape(b, -1, heads, width // heads)
+
+    mixed = jax.nn.dot_product_attention(
+        even(query), even(key), even(value), scale=scale, implementation="cudnn",
+        query_seq_lengths=jnp.full(b, n), key_value_seq_lengths=jnp.full(b, m),
+    )[:, :n]  # fmt: skip
+    return mixed.reshape(b, n, width)  # [B, N, H·d]

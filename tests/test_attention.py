@@ -52,6 +52,26 @@ def test_the_tpu_kernel_equals_the_plain_one(queries, keys, width, heads):
     assert_equal_to_plain(run, queries=queries, keys=keys, width=width, heads=heads)
 
 
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU")
+@pytest.mark.parametrize(("queries", "keys"), [(393, 393), (1178, 1569), (64, 50)])
+def test_cudnns_kernel_is_as_near_as_the_plain_one(queries, keys):
+    sizes = (queries, keys, keys, queries)
+    arrays = [
+        jax.random.normal(key, (2, n, 128))
+        for key, n in zip(jax.random.split(jax.random.key(0), 4), sizes, strict=True)
+    ]
+
+    def run(kind: str, dtype: type) -> list:
+        *qkv, gradient = (x.astype(dtype) for x in arrays)
+        found, pull = jax.vjp(lambda *x: attention(*x, 4, 0.3, kind), *qkv)
+        return [np.asarray(x, np.float32) for x in (found, *pull(gradient))]
+
+    exact = run("plain", jnp.float32)
+    for name in ("plain", "auto"):
+        for a, b in zip(run(name, jnp.bfloat16), exact, strict=True):
+            assert np.linalg.norm(a - b) < 0.01 * np.linalg.norm(b), name
+
+
 def test_splash_equals_the_plain_one(monkeypatch):
     # The kernel that JAX ships can be interpreted too; only its factory has the switch.
     factory = splash_attention_kernel.make_splash_mha_single_device

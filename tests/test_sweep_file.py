@@ -54,7 +54,10 @@ def test_fields_of_the_same_last_name_keep_their_whole_one(tmp_path):
 
 def test_a_setting_may_have_another_base_config(tmp_path):
     other = str(REPO / "configs" / "echoapex_smoke.py")
-    settings = {"own": {"model.depth": 2}, "images": {"config": other, "objective.koleo_weight": 0.5}}
+    settings = {
+        "own": {"model.depth": 2},
+        "images": {"config": other, "objective.koleo_weight": 0.5},
+    }
     own, images = cells_of(sweep(tmp_path, settings=settings, fixed={"optim.steps": 7}))
     assert (own.spec, own.config.method, own.config.model.depth) == (SMOKE, "echofm", 2)
     assert (images.spec, images.config.method) == (other, "dinov2")
