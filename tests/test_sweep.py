@@ -16,7 +16,7 @@ from conftest import REPO, TINY
 
 from echofm_jax import cli
 from echofm_jax.checkpoint import load_params
-from echofm_jax.compare_runs import parameters
+from echofm_jax.compare_runs import parameters, read_all
 from echofm_jax.config import architecture, load, objective
 from echofm_jax.goodput import read_runs
 from echofm_jax.metrics import read_metrics
@@ -36,10 +36,8 @@ def write_sweep(path: Path, seeds: tuple = (0,), **fixed) -> Path:
     """
     clips = path.parent / "discs"
     table = f"--labels={clips / 'labels.csv'}"
-    heads = {
-        "kind": ("--task=classes", "--target=kind", f"--source={clips}", table, "--precropped"),
-        "size": ("--task=number", "--target=size", f"--source={clips}", table, "--precropped"),
-    }
+    arguments = ("--task=classes", "--target=kind", f"--source={clips}", table, "--precropped")
+    heads = {"kind": arguments}
     quick = {"train.checkpoint_every": 1000, "train.evaluate_every": 0, "model.remat": "none"}
     fixed = TINY | quick | {"optim.steps": STEPS} | fixed
     path.write_text(
@@ -116,32 +114,23 @@ def test_a_killed_sweep_goes_on_where_its_cells_were_saved(swept):
     assert evaluation(cell)["step"] == STEPS
     assert all(run["cpu"] > 0 for run in (killed, resumed))
     lines = [line.split("] ")[1] for line in out.splitlines() if "sound" in line]
-    did = ("train", "evaluate", "export", "finetune kind", "finetune size", "done")
+    did = ("train", "evaluate", "export", "finetune kind", "done")
     assert lines == [f"sound/seed=0: {what}" for what in did]
 
 
-def test_a_cell_is_used_for_its_heads_and_the_report_shows_them(swept, tmp_path, capsys):
-    _, cell, _ = swept
-    (run,) = json.loads((cell / "heads" / "kind" / "metrics.json").read_text())["runs"]
-    assert cli.run("report", [str(cell.parents[1]), f"--output={tmp_path / 'R'}"]) == 0
-    found = (tmp_path / "R" / "table.csv").read_text()
-    assert f"sound,kind.accuracy,,1,1,{run['scores']['accuracy']['value']}" in found
-    assert "sound,size.mae," in found and "not trained yet" not in capsys.readouterr().out
-
-
-def test_heads_that_are_missing_are_trained_and_said(swept, tmp_path, capsys):
+def test_heads_that_are_missing_are_said_and_trained(swept, tmp_path):
     arguments, cell, _ = swept
     workdir = tmp_path / "W"
     mine = shutil.copytree(cell, workdir / "sound" / "seed=0")
     shutil.copy(cell.parents[1] / "sweep.json", workdir)
-    (mine / "heads" / "size" / "metrics.json").unlink()
-    assert cli.run("report", [str(workdir), f"--output={tmp_path / 'R'}"]) == 0
-    shown = capsys.readouterr().out
-    assert "sound, seed 0: not trained yet: heads size" in shown and "kind.accuracy" in shown
+    (mine / "heads" / "kind" / "metrics.json").unlink()
+    run = read_all([workdir])[0]
+    assert run.state == "not trained yet: heads kind"
+    assert "psnr" in run.metrics and "kind.accuracy" not in run.metrics
     cells = cells_of(arguments[0], [f"--config.data.dir={load(cell).data.dir}"])
     (command,) = commands(cells[0], workdir)
-    own = [f"--model={mine / 'model'}", f"--workdir={mine / 'heads' / 'size'}", "--seed=0"]
-    assert command[:4] == ["finetune", *own] and "--target=size" in command
+    own = [f"--model={mine / 'model'}", f"--workdir={mine / 'heads' / 'kind'}", "--seed=0"]
+    assert command[:4] == ["finetune", *own] and "--target=kind" in command
 
 
 def test_a_failing_cell_is_shown_and_stops_nothing(swept):
@@ -180,6 +169,10 @@ def test_a_report_shows_what_is_there_and_what_is_not(swept, capsys):
         if line.startswith("sound,psnr,")
     ]
     assert float(line.split(",")[5]) == found["psnr"]
+    (head,) = json.loads((cell / "heads" / "kind" / "metrics.json").read_text())["runs"]
+    assert head["seed"] == 0 and head["weights"] == "pretrained"
+    told = f"sound,kind.accuracy,,1,1,{head['scores']['accuracy']['value']},"
+    assert told in (workdir / "report" / "table.csv").read_text()
 
 
 def test_parameters_are_those_of_the_model(swept):
