@@ -21,7 +21,7 @@ from echofm_jax.sweep_file import Sweep
 PLUS = {f"objective.{field}": value for field, value in OBJECTIVES["plus"].items()}
 NOTHING = {"optim.steps": 1, "optim.blr": 0.0}
 IMAGES = {"config": "configs/echoapex_smoke.py"}
-OUTLINES = ("--source=data/apical", "--shares=0.3", "--config.epochs=5")
+OUTLINES = ("--source=data/apical", "--shares=0.3")
 
 
 def get_sweep() -> Sweep:
@@ -42,8 +42,10 @@ def get_sweep() -> Sweep:
             "ejection_fraction": (
                 "--task=ejection_fraction", "--source=data/apical", "--shares", "0.1", "1",
             ),
-            "segmentation": ("--task=segmentation", *OUTLINES),
-            "clicks": ("--task=interactive_segmentation", *OUTLINES),
+            "segmentation": (
+                "--task=segmentation", *OUTLINES, "--config.epochs=6", "--config.batch=2",
+            ),
+            "clicks": ("--task=interactive_segmentation", *OUTLINES, "--config.epochs=5"),
             "walls": ("--task=hypertrophy", "--source=data/walls", "--config.epochs=6"),
         },
     )  # fmt: skip
