@@ -22,5 +22,9 @@ cd "$root"
 ruff check .
 ruff format --check .
 export JAX_PLATFORMS=cpu
+if [ "${selection[1]}" = "not slow" ]; then
+  # Most programs run for a second: compiling them well takes longer. --slow compiles as users do.
+  export XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true ${XLA_FLAGS:-}"
+fi
 # Two files at a time; a file's tests stay in one process, as they share what is costly to make.
 exec python -m pytest --numprocesses 2 --dist loadfile "${selection[@]}" "$@"

@@ -23,6 +23,7 @@ from echofm_jax.metrics import read_metrics
 STEPS = 20
 LOSSES = ("loss", "recon", "triplet", "cycle", "grad_norm")
 RECORDS = 12  # of tiny_data
+FLAGS = os.environ.get("XLA_FLAGS", "")
 # `echofm train`, but on a host whose clock is wrong and whose disk is slow, and which writes down
 # every batch: where the stream of clips stands after it, and which records it held.
 HOST = """
@@ -72,7 +73,7 @@ class Cluster:
                 "JAX_PLATFORMS": "cpu",
                 "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-                "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+                "XLA_FLAGS": f"{FLAGS} --xla_force_host_platform_device_count={devices}",
                 "PYTHONPATH": str(REPO),
                 "BATCHES": str(folder / f"batches-{index}"),
                 "CLOCK": str(host.get("clock", 0)),
@@ -281,7 +282,7 @@ print(step, list(position.values()))
 def test_a_checkpoint_of_several_hosts_is_read_on_any_other_devices(cluster):
     env = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{FLAGS} --xla_force_host_platform_device_count=8",
         "PYTHONPATH": str(REPO),
     }
     command = [sys.executable, "-c", RESTORE, str(cluster.workdir)]
