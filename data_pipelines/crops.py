@@ -61,6 +61,10 @@ class Crops:
                     f"crops.{name}={size} is not divisible by crops.patch={self.patch}: "
                     f"choose {near}"
                 )
+        ranges = ("global_scale", "local_scale", "ratio", "mask_ratio")
+        if wrong := [name for name in ranges if np.shape(getattr(self, name)) != (2,)]:
+            told = [f"crops.{name}={getattr(self, name)}: give two numbers" for name in wrong]
+            return problems + told
         for name in ("global_scale", "local_scale"):
             low, high = getattr(self, name)
             if not 0 < low <= high <= 1:

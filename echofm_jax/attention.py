@@ -102,7 +102,8 @@ def plain(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 
 def for_cudnn(query: jax.Array, heads: int) -> bool:
     """Whether cuDNN's kernel takes queries [B, N, H·d]."""
-    return query.dtype == jnp.bfloat16 and query.shape[-1] // heads % 8 == 0
+    head_dim = query.shape[-1] // heads
+    return query.dtype == jnp.bfloat16 and head_dim % 8 == 0 and head_dim <= LANES
 
 
 def cudnn(

@@ -90,8 +90,7 @@ def read_run(
     except (OSError, ValueError, KeyError):
         found, whole = {}, False
     metrics = cost(folder, config) | numbers(found) | of_heads(folder, heads) if whole else {}
-    missing = without(folder, heads)
-    done = f"not trained yet: heads {', '.join(missing)}" if missing else "done"
+    done = heads_state(folder, without(folder, heads))
     return Run(
         setting=setting,
         seed=config.seed,
@@ -118,16 +117,32 @@ def numbers(found: Mapping, prefix: str = "") -> dict[str, float]:
     return flat
 
 
+def heads_state(folder: Path, missing: Sequence[str]) -> str:
+    """How far an evaluated run's heads are, in words."""
+    if not missing:
+        return "done"
+    failed = folder / "failed.txt"
+    why = f" ({failed.read_text().strip()})" if failed.exists() else ""
+    return f"not trained yet: heads {', '.join(missing)}{why}"
+
+
 def of_heads(folder: Path, heads: Sequence[str]) -> dict[str, float]:
     """What heads on a run's export came to, as `view.accuracy`; of one that trained several times
     (shares, modes) as `view.RUN.accuracy`.
     """
     found: dict[str, float] = {}
     for name in {*heads} - {*without(folder, heads)}:
-        runs = json.loads((folder / "heads" / name / "metrics.json").read_text())["runs"]
-        for run in runs:
-            scores = {score: told["value"] for score, told in run["scores"].items()}
-            found |= numbers(scores, f"{name}.{run['run']}." if len(runs) > 1 else f"{name}.")
+        path = folder / "heads" / name / "metrics.json"
+        try:
+            runs = json.loads(path.read_text())["runs"]
+            values = {
+                run["run"]: {score: told["value"] for score, told in run["scores"].items()}
+                for run in runs
+            }
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged: {error}; remove {path.parent}") from None
+        for run, scores in values.items():
+            found |= numbers(scores, f"{name}.{run}." if len(values) > 1 else f"{name}.")
     return found
 
 

@@ -81,8 +81,11 @@ def check(config: ConfigDict) -> None:
                 f"data.batch_size={config.data.batch_size} is not divisible by "
                 f"optim.accumulate={config.optim.accumulate}"
             )
-    if config.train.evaluate_every < 0:
-        problems.append(f"train.evaluate_every={config.train.evaluate_every} is negative")
+    problems += [
+        f"{name}={flat[name]} is negative"
+        for name in ("train.evaluate_every", "optim.steps")
+        if flat[name] < 0
+    ]
     if config.train.watchdog and not config.train.watchdog > 1:
         problems.append(f"train.watchdog={config.train.watchdog} is neither 0 nor above 1")
     for name in ("optim.ema", "optim.b2", "data.max_bad_records"):
@@ -197,7 +200,10 @@ def load(workdir: Path | str) -> ConfigDict:
 def refuse_other_model(config: ConfigDict, known: ConfigDict, workdir: Path) -> None:
     """A workdir belongs to one model and one kind of state; all else may change between runs."""
     mine, theirs = leaves(config.model), leaves(known.model)
-    runtime = ("dtype", "attention", "remat")  # how it is computed, not what it is
+    runtime = ("dtype", "attention", "remat", "drop_path")  # how it is computed, not what it is
+    for model in (mine, theirs):
+        if "layer_scale" in model:
+            model["layer_scale"] = bool(model["layer_scale"])  # else it is where learning starts
     different = [
         f"model.{name}={mine[name]} (the workdir has {theirs.get(name)})"
         for name in mine
@@ -207,6 +213,7 @@ def refuse_other_model(config: ConfigDict, known: ConfigDict, workdir: Path) -> 
         "method": lambda c: c.method,
         "optim.moments_dtype": lambda c: c.optim.moments_dtype,
         "optim.ema > 0": lambda c: c.optim.ema > 0,
+        "optim.weight_decay_growth != 1": lambda c: c.optim.weight_decay_growth != 1,
     }
     if config.method == known.method:
         shapes = METHODS[config.method][1].SHAPES

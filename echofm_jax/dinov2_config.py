@@ -72,11 +72,19 @@ def from_config(fields: Mapping) -> ImageArchitecture:
             mlp_ratio=float(fields.get("mlp_ratio", 4)),
             ffn="swiglu" if fields.get("use_swiglu_ffn") else "mlp",
             patch=fields["patch_size"],
-            size=fields["image_size"],
+            size=one_side(fields["image_size"]),
             registers=fields.get("num_register_tokens", registers),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"config.json: not one of Dinov2: {error} is missing or wrong") from None
+
+
+def one_side(size: int | list[int]) -> int:
+    """The side of square images, which a file may tell twice. Raises ValueError for others."""
+    sides = {int(side) for side in np.ravel(size)}
+    if len(sides) > 1:
+        raise ValueError(f"image_size {size}")
+    return sides.pop()
 
 
 def from_shapes(state: Mapping[str, np.ndarray]) -> ImageArchitecture:

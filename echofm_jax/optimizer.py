@@ -21,6 +21,7 @@ def adamw(
     schedule: Callable[[jax.Array], jax.Array],
     *,
     clip_norm: float,
+    clipped_apart: bool = False,
     weight_decay: float | Callable[[jax.Array], jax.Array],
     b1: float = 0.9,
     b2: float = 0.95,
@@ -29,10 +30,11 @@ def adamw(
 ) -> optax.GradientTransformation:
     """Clip, Adam, decoupled decay; schedules map the count of finished updates to a rate.
 
+    `clipped_apart` limits the gradient's norm of each top part of the parameters by itself;
     `rates`(parameters, count) multiplies each parameter's own learning rate.
     """
     return optax.chain(
-        clip_by_global_norm(clip_norm),
+        clip_each_part(clip_norm) if clipped_apart else clip_by_global_norm(clip_norm),
         stored_as(moments_dtype, optax.scale_by_adam(b1=b1, b2=b2, eps=1e-8)),
         optax.add_decayed_weights(weight_decay, mask=decay_mask),
         *([] if rates is None else [scale_each(rates)]),
@@ -63,6 +65,16 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
         return jax.tree.map(lambda g: g * scale, updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def clip_each_part(limit: float) -> optax.GradientTransformation:
+    """`clip_by_global_norm` of each top part of the parameters: backbone, heads."""
+    clip = clip_by_global_norm(limit)
+
+    def update(updates, state, params=None):
+        return {name: clip.update(part, state)[0] for name, part in updates.items()}, state
+
+    return optax.GradientTransformation(clip.init, update)
 
 
 def stored_as(dtype: str, inner: optax.GradientTransformation) -> optax.GradientTransformation:

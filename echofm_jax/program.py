@@ -74,7 +74,7 @@ class Program:
         """(state, batch) → the batch's loss terms, lowered for the mesh's devices."""
         losses = functools.partial(
             eval_step,
-            arch=self.arch,
+            arch=self.objective.at_rest(self.arch),
             objective=self.objective,
             clock=self.recipe.clock,
             exchange=self.exchange,
@@ -132,13 +132,15 @@ def optimizer_of(config: ConfigDict, recipe: configs.Recipe) -> optax.GradientTr
     if optim.weight_decay_growth != 1:
         end = decay * optim.weight_decay_growth
         decay = functools.partial(cosine, start=decay, end=end, steps=recipe.steps)
-    rates = configs.objective(config).rates(configs.architecture(config))
+    objective = configs.objective(config)
+    rates = objective.rates(configs.architecture(config))
     if rates is not None:
         by_epoch = rates
         rates = lambda params, count: by_epoch(params, recipe.clock(count))  # noqa: E731
     return adamw(
         rate_schedule(config, recipe),
         clip_norm=optim.clip_norm,
+        clipped_apart=objective.CLIPPED_APART,
         weight_decay=decay,
         b2=optim.b2,
         moments_dtype=optim.moments_dtype,

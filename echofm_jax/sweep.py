@@ -108,10 +108,12 @@ def prepare(workdir: Path, file: Path, cells: Sequence["Cell"]) -> None:
                 f"{folder} was made with another config ({', '.join(changed)}): choose another "
                 "--workdir, remove that folder, or undo the change"
             )
+    refuse_other_heads(workdir, cells)
     rows = [
         {
             "name": cell.name, "setting": cell.setting, "seed": cell.seed,
-            "heads": list(cell.heads), "config": cell.config.to_dict(),
+            "heads": {name: list(told) for name, told in cell.heads.items()},
+            "config": cell.config.to_dict(),
         }
         for cell in cells
     ]  # fmt: skip
@@ -122,6 +124,26 @@ def prepare(workdir: Path, file: Path, cells: Sequence["Cell"]) -> None:
         raise InputError(
             f"cannot write to {workdir}: {error.strerror or error}; choose another --workdir"
         ) from error
+
+
+def refuse_other_heads(workdir: Path, cells: Sequence["Cell"]) -> None:
+    """A head that is trained already stands for what it was told then."""
+    from echofm_jax.sweep_cell import without
+
+    try:
+        before = json.loads((workdir / "sweep.json").read_text())["cells"]
+    except (OSError, ValueError, KeyError):
+        return  # a first start
+    told = {cell["name"]: cell.get("heads", {}) for cell in before}
+    for cell in cells:
+        folder = workdir / cell.name
+        for name in {*cell.heads} - {*without(folder, cell.heads)}:
+            mine, theirs = list(cell.heads[name]), told.get(cell.name, {}).get(name)
+            if theirs is not None and mine != theirs:
+                raise InputError(
+                    f"{folder / 'heads' / name} was trained with other arguments "
+                    f"({' '.join(theirs)}): remove it, name the head otherwise, or undo the change"
+                )
 
 
 if __name__ == "__main__":

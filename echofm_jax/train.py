@@ -121,7 +121,10 @@ def train(config: ConfigDict, workdir: Path, goodput: Goodput, profile: range = 
         if jax.process_index() == 0:
             goodput.finished_before(workdir, start)
         log.info(
-            "finished already: step %d of %d; raise optim.epochs for more", start, recipe.steps
+            "finished already: step %d of %d; raise optim.%s for more",
+            start,
+            recipe.steps,
+            "steps" if config.optim.steps else "epochs",
         )
         return 0
     log.info("starting from step %d%s", start, "" if restored else " (fresh)")

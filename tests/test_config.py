@@ -99,7 +99,14 @@ def test_an_image_config_survives_its_file(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("objective.local_size", 50, r"objective\.local_size=50 is not divisible by .*: choose 48"),
+        (
+            "objective.local_size",
+            50,
+            r"=50 is not divisible by model\.patch=16: choose 48",
+        ),
+        ("objective.mask_ratio", 0.3, r"objective\.mask_ratio=\(0\.3,\): give two numbers"),
+        ("objective.global_scale", "(0.3,)", r"objective\.global_scale=.*: give two numbers"),
+        ("optim.steps", -1, r"optim\.steps=-1 is negative"),
         ("objective.prototypes", 0, r"objective\.prototypes=0 must be at least 1"),
         ("objective.momentum", 1.5, r"objective\.momentum=1\.5 is not in \[0, 1\]"),
         ("objective.centering", "mean", "objective.centering='mean' is none of sinkhorn_knopp"),
@@ -122,6 +129,9 @@ def test_a_workdir_of_other_heads_is_refused(field, value, tmp_path):
     other = configs.parse([f"--config.{field}={value}"], str(IMAGES[0]))
     with pytest.raises(InputError, match=rf"{field} is {value} \(the workdir has"):
         configs.refuse_other_model(other, known, tmp_path)
+    still = configs.parse(["--config.optim.weight_decay_growth=2"], str(IMAGES[0]))
+    with pytest.raises(InputError, match=r"weight_decay_growth != 1 is True \(the workdir has F"):
+        configs.refuse_other_model(still, known, tmp_path)
     with pytest.raises(InputError, match=r"method is dinov2 \(the workdir has echofm\)"):
         configs.refuse_other_model(known, configs.parse([], str(FILES[0])), tmp_path)
 
@@ -310,6 +320,12 @@ def test_another_model_is_refused_but_not_another_way_to_compute_it(tmp_path):
     other.model.update(dtype="bfloat16", remat="none")
     other.data.batch_size = 3
     configs.refuse_other_model(other, known, tmp_path)
+    images = configs.parse([], str(IMAGES[0]))
+    changed = ["--config.model.drop_path=0.5", "--config.model.layer_scale=0.01"]
+    configs.refuse_other_model(configs.parse(changed, str(IMAGES[0])), images, tmp_path)
+    without = configs.parse(["--config.model.layer_scale=0"], str(IMAGES[0]))
+    with pytest.raises(InputError, match=r"layer_scale=False \(the workdir has True\)"):
+        configs.refuse_other_model(without, images, tmp_path)
     other.model.update(depth=3, patch=14)
     with pytest.raises(InputError) as error:
         configs.refuse_other_model(other, known, tmp_path)

@@ -49,6 +49,15 @@ def settings(**changes):
     return config.parse(overrides(**changes), str(SMOKE))
 
 
+def some_batch(objective, arch, seed: int = 0) -> dict:
+    shapes = objective.batch(arch, 4, colour=False)
+    rng = np.random.default_rng(seed)
+    batch = {name: rng.integers(0, 255, x.shape).astype(x.dtype) for name, x in shapes.items()}
+    batch["mask"] = np.zeros(shapes["mask"].shape, bool)
+    batch["mask"][:, 0, :3] = True
+    return batch
+
+
 @pytest.fixture(scope="module")
 def student():
     objective, arch = config.objective(settings()), config.architecture(settings())
@@ -73,11 +82,7 @@ def test_the_teachers_temperature_warms_up():
     given = settings(objective__warmup_teacher_temp_epochs=4.0, objective__teacher_temp=0.07)
     objective, arch = config.objective(given), config.architecture(given)
     params = objective.init_params(arch, jax.random.key(0))
-    shapes = objective.batch(arch, 4, colour=False)
-    rng = np.random.default_rng(0)
-    batch = {name: rng.integers(0, 255, x.shape).astype(x.dtype) for name, x in shapes.items()}
-    batch["mask"] = np.zeros(shapes["mask"].shape, bool)
-    batch["mask"][:, 0, :3] = True
+    batch = some_batch(objective, arch)
     own = {"teacher": jax.tree.map(lambda x: 2 * x, params)}
 
     @functools.partial(jax.jit, static_argnums=1)
@@ -89,6 +94,34 @@ def test_the_teachers_temperature_warms_up():
     assert found[2] == found[3] and len(set(found[:3])) == 3
     same = dataclasses.replace(objective, warmup_teacher_temp=0.07)
     assert float(entropy(0.0, same)) == pytest.approx(found[3], rel=1e-6)
+
+
+def test_held_out_losses_are_without_drop_path(tiny_data):
+    given = settings(model__drop_path=0.5, data__dir=str(tiny_data))
+    program = build(given, make_mesh(), 12)
+    state = program.init(jax.random.key(0))
+    measure = program.lower_evaluation().compile()
+    batch = some_batch(program.objective, program.arch)
+    found = [
+        float(measure(state, program.place(batch | {"seed": np.full(4, seed, np.uint32)}))["loss"])
+        for seed in (1, 2)
+    ]
+    assert found[0] == found[1]
+
+
+def test_nothing_may_be_masked(student):
+    """An ablation without iBOT."""
+    given = settings(objective__mask_ratio="(0.0,0.0)")
+    objective, arch = config.objective(given), config.architecture(given)
+    batch = some_batch(objective, arch)
+    batch["mask"][:] = False
+    loss = functools.partial(
+        objective.loss, arch=arch, own=objective.init_own(student), at_use=None,
+        time=Time(jnp.array(0.0), 8.0),
+    )  # fmt: skip
+    (total, terms), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(student, batch)
+    assert np.isfinite(total) and terms["ibot"] == 0
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(grads))
 
 
 def test_rates_fall_towards_the_image_and_prototypes_wait(student):

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from echofm_jax.optimizer import adamw, clip_by_global_norm, learning_rate
+from echofm_jax.optimizer import adamw, clip_by_global_norm, clip_each_part, learning_rate
 
 SCHEDULE = {"peak": 2.0, "minimum": 0.5, "warmup": 10.0, "epochs": 110.0}
 
@@ -47,6 +47,16 @@ def test_clipping_rule(gradient, limit, expected):
     clipped, _ = clip.update(tree, clip.init(tree))
     found = np.concatenate([clipped["a"], clipped["b"]["kernel"]])
     np.testing.assert_allclose(found, np.array(gradient) * expected, rtol=1e-5)
+
+
+def test_parts_may_be_clipped_apart():
+    """A head's large gradient leaves the backbone's alone."""
+    tree = {"backbone": {"a": jnp.array([0.6]), "b": jnp.array([0.8])}, "head": jnp.array([30.0])}
+    clip = clip_each_part(3.0)
+    found, _ = clip.update(tree, clip.init(tree))
+    np.testing.assert_allclose([*found["backbone"].values(), found["head"]], [[0.6], [0.8], [3.0]])
+    whole, _ = clip_by_global_norm(3.0).update(tree, ())
+    assert whole["backbone"]["a"] < 0.07
 
 
 def test_two_updates_by_hand():

@@ -33,6 +33,7 @@ class Objective(Protocol):
     """
 
     SHAPES: tuple[str, ...]  # its fields that the state's shapes follow from
+    CLIPPED_APART: bool  # gradients of each part of the parameters, or the norm of all is limited
 
     def problems(self, arch: Any, config: ConfigDict) -> list[str]:
         """What is impossible about its numbers, for such a model and config; empty if nothing."""
@@ -56,6 +57,9 @@ class Objective(Protocol):
 
         A term `seen` is none: it is what `after_update` needs to know of the batch.
         """
+
+    def at_rest(self, arch: Any) -> Any:
+        """The model as its held-out losses are measured: without what only training does to it."""
 
     def after_update(self, own: dict, params: dict, seen: dict, time: Time) -> dict:
         """What it keeps, once the optimizer has made these parameters of a batch."""

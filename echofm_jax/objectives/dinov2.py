@@ -1,7 +1,8 @@
 """DINOv2's objective, as EchoApex pre-trains with it: a student learns from its own average.
 
 What the loop has to know of it; the losses are student_teacher.py and dinov2_losses.py. Defaults
-are the official code's; epochs are those of the recipe (`optim.epochs`).
+are the official code's, but for `centering`: Sinkhorn-Knopp is the paper's, and what the official
+configs of ViT-L and g for large batches choose. Epochs are those of the recipe (`optim.epochs`).
 """
 
 import dataclasses
@@ -58,6 +59,7 @@ class DINOv2Objective:
     speckle: float = 0.2
 
     SHAPES = ("prototypes", "hidden", "bottleneck", "separate_head", "centering")  # of the state
+    CLIPPED_APART = True  # backbone and heads, as in the official code
 
     def crops(self, arch: ImageArchitecture) -> Crops:
         """What the loader cuts."""
@@ -86,7 +88,8 @@ class DINOv2Objective:
         told += [f"{name}={own[name]} is not in [0, 1]" for name in shares
                  if not 0 <= own[name] <= 1]  # fmt: skip
         # A global crop's numbers are the model's, and named there.
-        told += [text.removeprefix("crops.") for text in self.crops(arch).problems()
+        told += [text.removeprefix("crops.").replace("crops.patch", "model.patch")
+                 for text in self.crops(arch).problems()
                  if not text.startswith(("crops.global_size", "crops.patch"))]  # fmt: skip
         batch, parts, ema = config.data.batch_size, config.optim.accumulate, config.optim.ema
         rules = [
@@ -149,7 +152,7 @@ class DINOv2Objective:
             arch,
             centers={name: own[name] for name in own if name != "teacher"},
             centering=self.centering,
-            most_masked=most_masked(arch.positions, self.mask_ratio),
+            most_masked=max(1, most_masked(arch.positions, self.mask_ratio)),
             teacher_temperature=began + (self.teacher_temp - began) * warm,
             student_temperature=self.student_temp,
             dino_weight=self.dino_weight,
@@ -158,6 +161,10 @@ class DINOv2Objective:
             at_use=at_use,
         )
         return total, {"loss": total, **terms, "seen": seen}
+
+    def at_rest(self, arch: ImageArchitecture) -> ImageArchitecture:
+        """Without drop path."""
+        return dataclasses.replace(arch, drop_path=0.0)
 
     def after_update(self, own: dict, params: dict, seen: dict, time: tuple) -> dict:
         """The teacher follows the student, the averages follow the teacher."""

@@ -40,7 +40,7 @@ class EchoFMObjective:
     masking: str = "consistent"
     mask_ratio: float = 0.75
 
-    SHAPES = ()
+    SHAPES, CLIPPED_APART = (), False
 
     def problems(self, arch: Architecture, config: ConfigDict) -> list[str]:
         """What is impossible about these numbers for so many time steps; empty if nothing."""
@@ -95,6 +95,10 @@ class EchoFMObjective:
     ) -> tuple[jax.Array, dict]:  # fmt: skip
         """`loss_and_metrics`, which no time changes."""
         return loss_and_metrics(params, batch, arch, self, at_use)
+
+    def at_rest(self, arch: Architecture) -> Architecture:
+        """The same: nothing but the masks is drawn."""
+        return arch
 
     def after_update(self, own: dict, params: dict, seen: dict, time: tuple) -> dict:
         """Nothing is kept."""
