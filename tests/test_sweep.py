@@ -18,6 +18,7 @@ from echofm_jax import cli
 from echofm_jax.checkpoint import load_params
 from echofm_jax.compare_runs import parameters, read_all
 from echofm_jax.config import architecture, load, objective
+from echofm_jax.errors import InputError
 from echofm_jax.goodput import read_runs
 from echofm_jax.metrics import read_metrics
 from echofm_jax.sweep_cell import commands, evaluation, progress
@@ -131,6 +132,23 @@ def test_heads_that_are_missing_are_said_and_trained(swept, tmp_path):
     (command,) = commands(cells[0], workdir)
     own = [f"--model={mine / 'model'}", f"--workdir={mine / 'heads' / 'kind'}", "--seed=0"]
     assert command[:4] == ["finetune", *own] and "--target=kind" in command
+    (mine / "failed.txt").write_text("finetune kind was killed by SIGKILL: said nothing\n")
+    assert read_all([workdir])[0].state.endswith(
+        "kind (finetune kind was killed by SIGKILL: said nothing)"
+    )
+    (mine / "heads" / "kind" / "metrics.json").write_text("{")
+    with pytest.raises(InputError, match=r"kind/metrics\.json is damaged: .*; remove .*heads/kind"):
+        read_all([workdir])
+
+
+def test_a_head_that_was_told_otherwise_is_refused(swept, tmp_path, capsys):
+    arguments, cell, _ = swept
+    text = arguments[0].read_text().replace("--target=kind", "--target=grade")
+    (tmp_path / "sweep.py").write_text(text)
+    assert cli.run("sweep", [str(tmp_path / "sweep.py"), *arguments[1:]]) == 2
+    error = capsys.readouterr().err
+    assert f"{cell / 'heads' / 'kind'} was trained with other arguments (--task=classes" in error
+    assert error.count("\n") == 1
 
 
 def test_a_failing_cell_is_shown_and_stops_nothing(swept):
