@@ -17,6 +17,7 @@ from echofm_jax.pytorch.clip_batches import (
     studies_of,
     times,
     training_batches,
+    windows_in_a_row,
 )
 
 
@@ -59,6 +60,23 @@ def test_every_clip_once_with_its_own_target():
         assert batch.studies is None and batch.recordings.tolist() == list(range(len(batch.clips)))
         assert batch.targets.tolist() == numbers(batch)
     assert sorted(n for batch in found for n in numbers(batch)) == list(range(9))
+
+
+def test_windows_in_a_row_are_side_by_side_and_from_anywhere():
+    cut, long = cut_of(discs.tiny(), colour=False), pixels(14)  # windows of 4: three of them
+    firsts = set()
+    for seed in range(20):
+        found = windows_in_a_row(long, cut, 2, np.random.default_rng(seed))[:, :, 0, 0]
+        assert found.shape == (2, 4) and (found[1] == found[0] + 4).all()
+        firsts.add(int(found[0, 0]))
+    assert firsts == {1, 5}  # what is over is left out at both ends
+    assert len(windows_in_a_row(long, cut, 9, np.random.default_rng(0))) == 3
+    (batch,) = batches(batch=9, in_a_row=2)  # of 6 frames, one window each
+    assert batch.recordings.tolist() == list(range(9)) and len(batch.clips) == 9
+    longer = [dataclasses.replace(one, read=lambda *_: long) for one in CLIPS]
+    given = {"batch": 9, "epoch": 0, "seed": 0, "colour": False, "in_a_row": 2}
+    (batch,) = training_batches(longer, [0.0] * 9, discs.tiny(), **given)
+    assert batch.recordings.tolist() == [i // 2 for i in range(18)] and len(batch.clips) == 18
 
 
 def test_epoch_and_seed_say_the_order():

@@ -58,7 +58,7 @@ def test_the_key_tells_all_that_the_result_depends_on(run):
         model.norm.bias += 1
     key = run.key
     save_file(model.state_dict(), run.model / "model.safetensors")
-    assert run.key != key
+    assert dataclasses.replace(run).key != key
 
 
 def test_weights_are_told_by_the_folders_own_digest(run):
@@ -68,6 +68,19 @@ def test_weights_are_told_by_the_folders_own_digest(run):
     assert run.weights == "abc" and "abc" not in dataclasses.replace(run, random=True).weights
     with pytest.raises(InputError, match="changed since its export"):
         encoder(run)
+
+
+def test_an_image_models_window_is_part_of_what_it_is(run):
+    """Which frames it is shown, and when, is told beside its weights."""
+    before = run.weights, dataclasses.replace(run, random=True).weights
+    (run.model / "echoapex.json").write_text(
+        json.dumps({"frames": 8, "window_seconds": 1.0, "sha256": {"model.safetensors": "abc"}})
+    )
+    told = dataclasses.replace(run).weights
+    assert told == "abc frames 8 window_seconds 1.0" and run.weights == before[0]
+    assert (
+        dataclasses.replace(run, random=True).weights == f"{before[1]} frames 8 window_seconds 1.0"
+    )
 
 
 def test_random_weights_follow_the_seed(run):

@@ -4,7 +4,7 @@ import pytest
 
 from echofm_jax import config_file
 from echofm_jax.errors import InputError
-from echofm_jax.pytorch.recipe import Recipe, checked, default_recipe
+from echofm_jax.pytorch.recipe import Recipe, checked, default_recipe, of_mode
 
 
 def test_what_is_overridden_keeps_its_type():
@@ -14,6 +14,20 @@ def test_what_is_overridden_keeps_its_type():
     recipe = checked(config)
     assert recipe == Recipe(mode="full", lr=1e-3, study=True, batch=4)
     assert checked(default_recipe()) == Recipe()
+
+
+def test_each_mode_has_its_own_rate():
+    """One rate for all would compare rates."""
+    full = default_recipe(mode="full", lr=6e-5, batch=32, head="temporal")
+    found = {m: of_mode(full, m, "view", False) for m in ("frozen", "lora", "prompt", "full")}
+    assert {mode: recipe.mode for mode, recipe in found.items()} == {m: m for m in found}
+    assert {m: r.lr for m, r in found.items()} == {
+        "frozen": 5e-4, "lora": 5e-4, "prompt": 5e-3, "full": 6e-5
+    }  # fmt: skip
+    assert all(r.batch == 32 and r.head == "temporal" for r in found.values())
+    assert of_mode(default_recipe(), "full", "view", False).lr == 1e-3 * 8 / 256
+    assert of_mode(full, "prompt", "view", True).lr == 6e-5  # the user's
+    assert of_mode(default_recipe("segmentation"), "lora", "segmentation", False).lr == 2e-3
 
 
 WRONG = {

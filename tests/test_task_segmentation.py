@@ -156,3 +156,9 @@ def test_what_the_encoder_learns_it_learns_more_slowly_than_the_decoder(run: Run
     assert full[model.decoder.join.weight] == 1.0
     assert full[model.encoder.norm.weight] == pytest.approx(0.1)
     assert full[model.encoder.blocks[0].mlp.fc1.weight] == pytest.approx(0.1 * 0.75**2)
+    put_in = EchoFMSegmenter(EchoFM(TINY), dataclasses.replace(model.config, adapter=4))
+    groups = rates(put_in, Recipe(mode="adapter", lr=1.0))
+    down = put_in.encoder.blocks[0].mlp.down.weight
+    assert {g["lr"] for g in groups} == {1.0} and any(
+        down is p for g in groups for p in g["params"]
+    )

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from data_pipelines.labelled import LabelledClip
-from echofm_jax.pytorch import EchoFMHead
-from echofm_jax.pytorch.clip_training import part, train_clips
+from echofm_jax.pytorch import EchoFMHead, clip_training
+from echofm_jax.pytorch.clip_training import part, raw, train_clips
 from echofm_jax.pytorch.head_echofm import HeadConfig
-from echofm_jax.pytorch.linear_head import standardise
+from echofm_jax.pytorch.linear_head import FLAT, standardise
 from echofm_jax.pytorch.recipe import Recipe
 from echofm_jax.pytorch.temporal_decoder import (
     STEPS,
@@ -106,11 +106,31 @@ def test_examinations_are_answered_for_by_what_is_there():
     torch.testing.assert_close(model.head(maps[:, :2], torch.tensor([0, 0, 1])), found)
 
 
+@torch.no_grad()
+def test_answers_do_not_depend_on_how_many_are_asked_at_once(monkeypatch):
+    model = made(study=True)
+    torch.nn.init.normal_(model.head.look.weight)
+    torch.nn.init.normal_(model.head.weigh.weight)
+    maps = end_to_end(torch.randn(7, 2, 80), torch.arange(7)).half()
+    for studies in (None, torch.tensor([0, 0, 1, 2, 2, 3, 4])):
+        monkeypatch.setattr(clip_training, "TOGETHER", 256)
+        whole = raw(model, maps, studies)
+        assert len(whole) == (7 if studies is None else 5)
+        monkeypatch.setattr(clip_training, "TOGETHER", 2)
+        torch.testing.assert_close(raw(model, maps, studies), whole)
+
+
 def test_mean_and_spread_leave_absent_steps_out():
     model = made()
     steps = 5 + 3 * torch.randn(40, 2, 80)
     standardise(model.head, end_to_end(steps, torch.arange(40)))
     torch.testing.assert_close(model.head.mean[0], steps.flatten(0, 1).mean(0))
+    spread = steps.flatten(0, 1).std(0, unbiased=False)
+    expected = (spread.square() + (FLAT**2) * spread.square().mean()).sqrt()
+    torch.testing.assert_close(model.head.scale[0], expected, rtol=1e-4, atol=0)
+    half = made()
+    standardise(half.head, end_to_end(steps, torch.arange(40)).half())  # as they are kept
+    torch.testing.assert_close(half.head.mean, model.head.mean, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(model.head.scale.mean(), torch.tensor(3.0), atol=0.2, rtol=0)
 
 

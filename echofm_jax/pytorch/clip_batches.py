@@ -44,6 +44,13 @@ def one_window(pixels: Pixels, cut: Cut, rng: np.random.Generator) -> np.ndarray
     return pixels.frames[index][None]
 
 
+def windows_in_a_row(pixels: Pixels, cut: Cut, most: int, rng: np.random.Generator) -> np.ndarray:
+    """Windows side by side, at most so many, from anywhere in a recording, [w, T, S, S(, 3)]."""
+    found = all_windows(pixels, cut)
+    first = rng.integers(max(0, len(found) - most) + 1)
+    return found[first : first + most]
+
+
 def times(pixels: Pixels) -> np.ndarray | None:
     """[T] seconds; of a still 0, whatever its rate; None = unknown."""
     if len(pixels.frames) == 1:
@@ -79,6 +86,7 @@ def training_batches(
     seed: int,
     colour: bool,
     study: int = 0,
+    in_a_row: int = 0,
 ) -> Iterator[Batch]:
     """Every clip once, or every examination with `study` clips of it, in an order of the epoch's.
 
@@ -87,6 +95,7 @@ def training_batches(
       model: says what a window is, and where it goes.
       batch: clips a batch, or examinations.
       study: how many clips of each examination; 0: clips answer for themselves.
+      in_a_row: how many windows of a clip at most, side by side; 0: one from anywhere.
     """
     rng = np.random.default_rng(draw(seed, epoch))
     groups = list(studies_of(clips).values()) if study else [[i] for i in range(len(clips))]
@@ -97,16 +106,20 @@ def training_batches(
     def read(part: int) -> Batch:
         own = chosen[part : part + batch]
         rows = [int(row) for group in own for row in group]
-        windows = [
-            one_window(
-                clips[row].read(cut.size, colour), cut,
-                np.random.default_rng(draw(seed, epoch, row)),
+        windows = []
+        for row in rows:
+            pixels, own_rng = clips[row].read(cut.size, colour), draw(seed, epoch, row)
+            own_rng = np.random.default_rng(own_rng)
+            windows.append(
+                windows_in_a_row(pixels, cut, in_a_row, own_rng)
+                if in_a_row
+                else one_window(pixels, cut, own_rng)
             )
-            for row in rows
-        ]  # fmt: skip
         return Batch(
             clips=model.preprocess(np.concatenate(windows)),
-            recordings=torch.arange(len(rows)),
+            recordings=torch.arange(len(rows)).repeat_interleave(
+                torch.tensor(list(map(len, windows)))
+            ),
             studies=torch.tensor(np.repeat(range(len(own)), list(map(len, own))))
             if study
             else None,

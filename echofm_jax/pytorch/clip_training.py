@@ -18,6 +18,8 @@ from echofm_jax.pytorch.head_echofm import EchoFMHead
 from echofm_jax.pytorch.maps import recording_maps
 from echofm_jax.pytorch.recipe import Recipe
 
+TOGETHER = 256  # clips or examinations that a head answers for at once
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Part:
@@ -104,6 +106,7 @@ def train_clips(
         return training_batches(
             train.clips, train.targets.tolist(), model.encoder, batch=recipe.batch, epoch=epoch,
             seed=seed, colour=colour, study=recipe.clips_per_study if recipe.study else 0,
+            in_a_row=head.decoder_windows(model.encoder.config.steps),
         )  # fmt: skip
 
     def score() -> float:
@@ -136,7 +139,7 @@ def map_batches(train: Part, recipe: Recipe, seed: int, epoch: int) -> Iterator[
         place = {unit: i for i, unit in enumerate(units)}
         studies = torch.tensor([place[numbers[row]] for row in rows])
         yield Batch(
-            clips=train.maps[rows],
+            clips=train.maps[rows].float(),
             recordings=torch.arange(len(rows)),
             studies=None if train.studies is None else studies,
             targets=torch.from_numpy(train.targets[train.first[units]]),
@@ -145,9 +148,15 @@ def map_batches(train: Part, recipe: Recipe, seed: int, epoch: int) -> Iterator[
 
 @torch.no_grad()
 def raw(model: EchoFMHead, maps: Tensor, studies: Tensor | None) -> Tensor:
-    """What the head gives of maps [R, P, 2D], on its device."""
+    """What the head gives of maps [R, P, 2D], on its device, some clips or examinations a time."""
     device = model.encoder.cls_token.device
-    return model.head(maps.to(device), None if studies is None else studies.to(device))
+    numbers = torch.arange(len(maps)) if studies is None else studies
+    found = []
+    for first in range(0, int(numbers.max()) + 1, TOGETHER):
+        rows = (numbers >= first) & (numbers < first + TOGETHER)
+        own = None if studies is None else (numbers[rows] - first).to(device)
+        found.append(model.head(maps[rows].float().to(device), own))
+    return torch.cat(found)
 
 
 @torch.no_grad()

@@ -36,7 +36,7 @@ EXAMPLE = """example:
   echofm finetune --model echofm_vitl --task aortic_stenosis --source studies \\
       --labels grades.csv --workdir runs/as --config.study=True --folds 5
 
-  echofm finetune --model echoapex_vitb --task ejection_fraction --source clips \
+  echofm finetune --model echoapex_vitb --task ejection_fraction --source clips \\
       --workdir runs/modes --modes frozen lora adapter prompt full --studies 1 5 10 50
 
 Labels: a data set of shards (echofm ingest); a public data set as its owner distributes it; a
@@ -87,7 +87,8 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     add("--config", help="a recipe: configs/finetune/NAME.py; without it the task's defaults")
     add("--shares", nargs="+", type=float, default=[1.0], help="of the training patients, 0.01 …")
     add("--studies", nargs="+", type=int, default=[], help="or so many examinations: 1 5 10 50")
-    add("--modes", nargs="+", default=[], help="several trainings: frozen lora adapter prompt full")
+    add("--modes", nargs="+", default=[], help="several trainings, each at its mode's usual rate: "
+        "frozen lora adapter prompt full")  # fmt: skip
     add("--folds", type=int, default=0, help="k-fold over patients, in place of one split")
     add("--seed", type=int, default=0)
     add("--seeds", type=int, default=1, help="how many trainings, from --seed on")
@@ -111,7 +112,11 @@ def finetune(args: argparse.Namespace, overrides: Sequence[str]) -> dict:
     config = config_file.read(args.config) if args.config else recipe.default_recipe(args.task)
     config = config_file.override(config, overrides)
     how = recipe.checked(config)
-    recipes = {mode: recipe.checked({**config, "mode": mode}) for mode in args.modes} or {"": how}
+    own_rate = any(told.startswith("--config.lr=") for told in overrides)
+    recipes = {
+        mode: recipe.checked(recipe.of_mode(config, mode, args.task, own_rate))
+        for mode in args.modes
+    } or {"": how}
     device = usable(args.device)
     labelled, known = finetune_labels.read_labels(args, task, target)
     outputs = finetune_labels.names(args, task, target, labelled, known)

@@ -7,6 +7,7 @@ RUN/head/            the trained head, see head_folder; holds no name
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -67,16 +68,20 @@ class Run:
         told += (self.leave_out,) if self.leave_out else ()
         return hashlib.sha256(repr((*told, self.seed)).encode(errors="surrogateescape")).hexdigest()
 
-    @property
+    @functools.cached_property
     def weights(self) -> str:
-        """What tells the encoder's weights."""
+        """What tells the encoder's weights, and how an image's are shown a clip."""
         described = json.loads((self.model / "config.json").read_text())
+        shown = self.model / "echoapex.json"
+        apex = json.loads(shown.read_text()) if shown.exists() else {}
+        window = "".join(f" {name} {apex[name]}" for name in ("frames", "window_seconds")
+                         if name in apex)  # fmt: skip
         if self.random:
-            return f"random {self.seed} {described.get('architecture', described)}"
-        try:
-            return described.get("sha256", {}).get("model.safetensors") or sha256(
-                self.model / "model.safetensors"  # transformers keeps no digest
-            )
+            return f"random {self.seed} {described.get('architecture', described)}{window}"
+        told = described.get("sha256") or apex.get("sha256") or {}
+        try:  # transformers keeps no digest
+            digest = told.get("model.safetensors") or sha256(self.model / "model.safetensors")
+            return digest + window
         except FileNotFoundError as error:
             raise InputError(f"--model {error.filename}: no such file; export it again") from None
 

@@ -32,11 +32,12 @@ def labelled_parts(run: Run, size: int, find: Callable, what: str) -> dict[str, 
 
 
 def rates(model: DenseHead, recipe: Recipe) -> list[dict]:
-    """Groups of parameters that learn: a new decoder fast, what of the encoder learns slowly."""
+    """Groups of parameters that learn: what is new fast, an encoder that learns itself slowly."""
     new = {id(parameter) for parameter in model.decoder.parameters()}
+    slower = SLOWER if recipe.mode == "full" else 1.0  # else only what was put into it learns
     groups = []
     for group in parameters.choose(model, recipe):
-        for is_new, share in ((True, 1.0), (False, SLOWER)):
+        for is_new, share in ((True, 1.0), (False, slower)):
             some = [p for p in group["params"] if (id(p) in new) == is_new]
             if some:
                 groups.append({**group, "params": some, "lr": share * group["lr"]})

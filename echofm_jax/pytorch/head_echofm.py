@@ -104,6 +104,10 @@ class ClipHead(nn.Module):
             self.look = nn.Linear(width, 64)
             self.weigh = nn.Linear(64, 1)
 
+    def decoder_windows(self, steps: int) -> int:
+        """How many windows of so many steps it relates to one another; 0: it has no order."""
+        return most_steps(steps) // steps if self.temporal else 0
+
     def forward(self, maps: Tensor, studies: Tensor | None = None) -> Tensor:
         """Maps [R, P, 2D] to [R, C], or [E, C] with the examinations' numbers `studies` [R]."""
         x = (maps - self.mean) / self.scale  # [R, P, 2D]

@@ -30,13 +30,24 @@ class Fitted(NamedTuple):
 
 def standardise(head: ClipHead, maps: torch.Tensor) -> None:
     """Set what the head takes from maps [R, P, 2D] before it reads them."""
-    if head.temporal:
-        maps = maps[present(maps)][:, None]  # [steps, 1, 2D]
-    spread = maps.std(0, unbiased=False)
+    mean, spread = of_steps(maps) if head.temporal else (maps.mean(0), maps.std(0, unbiased=False))
     typical = spread.square().mean().sqrt()
-    head.mean.copy_(maps.mean(0))
+    head.mean.copy_(mean)
     if typical:  # else all that there is to learn from looks the same
         head.scale.copy_((spread.square() + (FLAT * typical).square()).sqrt())
+
+
+def of_steps(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and spread [1, F] over the steps of recordings [R, S, F], some recordings a time."""
+    sums = torch.zeros(2, maps.shape[-1], dtype=torch.float64)
+    count = 0
+    for part in maps.split(64):
+        steps = part[present(part)].double()  # [steps, F]
+        sums += torch.stack([steps.sum(0), steps.square().sum(0)])
+        count += len(steps)
+    mean, square = sums / count
+    spread = (square - mean.square()).clamp(min=0).sqrt()
+    return mean[None].float(), spread[None].float()
 
 
 def fit_linear(

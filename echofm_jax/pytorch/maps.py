@@ -33,6 +33,8 @@ def recording_maps(
 ) -> torch.Tensor:
     """Maps [R, P, 2D] float32 of clips by the encoder as it is now, over all their windows.
 
+    Those of a temporal head, which are larger, are float16.
+
     Args:
       batch: windows in the model at once.
       folder: where they are kept, under a hash of `weights` and of what the clips are; a call that
@@ -48,7 +50,8 @@ def recording_maps(
     told = (__version__, weights, model.encoder.config, colour, [repr(clip.read) for clip in clips])
     told += ("temporal",) * model.head.temporal
     key = hashlib.sha256(repr(told).encode(errors="surrogateescape")).hexdigest()[:16]
-    maps, done = opened(folder, key, shape)
+    dtype = np.float16 if model.head.temporal else np.float32
+    maps, done = opened(folder, key, shape, dtype)
     unknown = []
 
     def read(row: int) -> np.ndarray | None:
@@ -73,7 +76,7 @@ def recording_maps(
             f"{len(unknown)} clips tell no frame rate, and this model's window is "
             f"{cut.window_seconds:g} s: give --fps, or a column fps ({', '.join(unknown)})"
         )
-    return torch.from_numpy(np.array(maps))
+    return torch.from_numpy(maps)
 
 
 def of_windows(model: EchoFMHead, windows: np.ndarray, batch: int) -> np.ndarray:
@@ -88,16 +91,18 @@ def of_windows(model: EchoFMHead, windows: np.ndarray, batch: int) -> np.ndarray
     return model.joined(torch.cat(found), whole)[0].numpy()  # [P, 2D]
 
 
-def opened(folder: Path | None, key: str, shape: tuple[int, ...]) -> tuple[np.ndarray, int]:
+def opened(
+    folder: Path | None, key: str, shape: tuple[int, ...], dtype: type
+) -> tuple[np.ndarray, int]:
     """(maps of a shape, how many are done); kept in a folder, they are a file's memory."""
     if folder is None:
-        return np.zeros(shape, np.float32), 0
+        return np.zeros(shape, dtype), 0
     file, note = folder / f"{key}.npy", folder / f"{key}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if file.exists() and note.exists():
             return np.load(file, mmap_mode="r+"), json.loads(note.read_text())["done"]
-        return np.lib.format.open_memmap(file, "w+", np.float32, shape), 0
+        return np.lib.format.open_memmap(file, "w+", dtype, shape), 0
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror}): free some space"

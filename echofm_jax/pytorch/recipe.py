@@ -64,6 +64,28 @@ OWN = {
 }
 
 
+# Learning rates by what learns of the encoder, of a batch; each is of the order that its own paper,
+# or MAE's fine-tuning of everything, has.
+RATES = {
+    **dict.fromkeys(("frozen", "lora", "adapter"), lambda batch: 5e-4),
+    "prompt": lambda batch: 5e-3,
+    "full": lambda batch: 1e-3 * batch / 256,
+}
+
+
+def of_mode(config: ConfigDict, mode: str, task: str, own_rate: bool) -> ConfigDict:
+    """A recipe in another mode, at that mode's rate: one rate for all would compare rates.
+
+    `own_rate`: the user gave one, for all. A recipe that has the mode already keeps its own, and so
+    do tasks with a decoder from nothing, whose rate is the decoder's.
+    """
+    other = default_recipe(**config)
+    other.mode = mode
+    if mode in RATES and mode != config.mode and task not in OWN and not own_rate:
+        other.lr = RATES[mode](config.batch)
+    return other
+
+
 def default_recipe(task: str = "", **fields: object) -> ConfigDict:
     """What `get_config` of a file of configs/finetune/ starts from; task: of `echofm finetune`."""
     return ConfigDict(dataclasses.asdict(Recipe(**OWN.get(task, {}) | fields)))
