@@ -276,16 +276,16 @@ def test_structures_that_nobody_labelled_are_no_classes():
     structures = ("background", "LV", "myocardium", "LA")
     counts = np.zeros((256, 2, 2), np.int32)
     counts[[0, 1, 3], 0, 0] = 2, 1, 1
-    classes = segmentation.labelled_structures(counts, structures)
+    classes = segmentation.labelled_structures(counts, structures, "train")
     assert classes == ("background", "LV", "LA")
     labels = np.array([[0, 1, 2, 3]], np.uint8)
     assert segmentation.renumber(labels, structures, classes).tolist() == [[0, 1, 0, 2]]
     counts[4, 0, 0] = 1
     with pytest.raises(InputError, match="a pixel is 4, of 4 structures: name 5"):
-        segmentation.labelled_structures(counts, structures)
+        segmentation.labelled_structures(counts, structures, "train")
     counts[1:] = 0
-    with pytest.raises(InputError, match="no pixel of the training clips is labelled"):
-        segmentation.labelled_structures(counts, structures)
+    with pytest.raises(InputError, match="no pixel of the train clips is labelled"):
+        segmentation.labelled_structures(counts, structures, "train")
 
 
 def test_a_structure_that_no_frame_of_a_batch_shows_has_no_dice():

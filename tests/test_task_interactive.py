@@ -131,7 +131,10 @@ def test_killed_it_ends_with_the_same_head(run: Run, tmp_path: Path, monkeypatch
 def test_a_structure_to_leave_out_that_no_frame_has_or_that_is_alone(run: Run):
     with pytest.raises(InputError, match="--leave_out myocardium: no test frame has it: choose "):
         run_interactive(dataclasses.replace(run, leave_out="myocardium"))
-    alone = {name: two_discs.clips(range(2), both=False) for name in run.splits}
+    empty = dict(run.splits) | {"test": two_discs.clips(range(2), values=())}
+    with pytest.raises(InputError, match="no pixel of the test clips is labelled"):
+        run_interactive(dataclasses.replace(run, leave_out="LV", splits=empty))
+    alone = {name: two_discs.clips(range(2), values=(1,)) for name in run.splits}
     with pytest.raises(InputError, match="--leave_out LV: no other structure is labelled"):
         run_interactive(dataclasses.replace(run, leave_out="LV", splits=alone))
 

@@ -23,12 +23,15 @@ dice_and_cross_entropy = DiceCELoss(
 )
 
 
-def labelled_structures(counts: np.ndarray, structures: Sequence[str]) -> tuple[str, ...]:
-    """The background and those structures that any training label holds, in their order.
+def labelled_structures(
+    counts: np.ndarray, structures: Sequence[str], split: str
+) -> tuple[str, ...]:
+    """The background and those structures that any label of a split holds, in their order.
 
     Args:
       counts: [256, S, S] how many label maps have a value in a pixel.
       structures: names of the values, background first.
+      split: whose labels they are, for messages.
 
     Raises InputError where there are none, or values beyond `structures`.
     """
@@ -40,7 +43,7 @@ def labelled_structures(counts: np.ndarray, structures: Sequence[str]) -> tuple[
             "background first"
         )
     if not found[1:].any():
-        raise InputError("masks: no pixel of the training clips is labelled: give clips with masks")
+        raise InputError(f"masks: no pixel of the {split} clips is labelled: give clips with masks")
     return tuple(name for k, name in enumerate(structures) if k == 0 or found[k])
 
 

@@ -73,10 +73,10 @@ def trained_structures(run: Run, parts: dict[str, Frames]) -> tuple[str, ...]:
 
     Raises InputError where there are none, or --leave_out names none of the labels.
     """
-    found = labelled_structures(parts["train"].counts, run.outputs)[1:]
+    found = labelled_structures(parts["train"].counts, run.outputs, "train")[1:]
     if not run.leave_out:
         return found
-    tested = labelled_structures(parts["test"].counts, run.outputs)[1:]
+    tested = labelled_structures(parts["test"].counts, run.outputs, "test")[1:]
     if run.leave_out not in tested:
         raise InputError(
             f"--leave_out {run.leave_out}: no test frame has it: choose one of {', '.join(tested)}"

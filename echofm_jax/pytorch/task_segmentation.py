@@ -39,7 +39,7 @@ def run_segmentation(run: Run) -> dict:
     eyes = encoder(run)
     parts = labelled_parts(run, eyes.config.size, find_frames, "masks")
     counts = parts["train"].counts
-    structures = segmentation.labelled_structures(counts, run.outputs)
+    structures = segmentation.labelled_structures(counts, run.outputs, "train")
     config = SegmentationConfig(structures=structures, colour=run.colour, **recipe.inserted)
     model = EchoFMSegmenter(eyes, config).to(run.device).eval()
     training = train(run, model, parts["train"], parts["val"])
