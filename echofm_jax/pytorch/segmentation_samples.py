@@ -46,6 +46,7 @@ class Frames:
     numbers: Sequence[tuple[int, ...]]  # of each clip's labelled frames
     counts: np.ndarray  # [256, S, S] how many label maps have a value in a pixel
     held: np.ndarray  # [256] how many have it at all
+    largest: np.ndarray  # [256] pixels of it where it is largest
 
     def each(self, most: int = 0) -> list[tuple[int, int]]:
         """(clip, frame), see `spread_over`."""
@@ -56,7 +57,7 @@ def find_frames(clips: Sequence[LabelledClip], size: int, colour: bool) -> Frame
     """Read every clip once; those without masks are left out."""
     kept, numbers = [], []
     counts = np.zeros((256, size, size), np.int32)
-    held = np.zeros(256, np.int64)
+    held, largest = np.zeros((2, 256), np.int64)
     rows, columns = np.indices((size, size))
 
     def read(clip: LabelledClip) -> Pixels:
@@ -68,8 +69,12 @@ def find_frames(clips: Sequence[LabelledClip], size: int, colour: bool) -> Frame
             numbers.append(tuple(sorted(pixels.masks)))
         for labels in pixels.masks.values():
             counts[labels, rows, columns] += 1
-            held[np.unique(labels)] += 1
-    return Frames(clips=tuple(kept), numbers=tuple(numbers), counts=counts, held=held)
+            sizes = np.bincount(labels.ravel(), minlength=256)
+            held += sizes > 0
+            largest = np.maximum(largest, sizes)
+    return Frames(
+        clips=tuple(kept), numbers=tuple(numbers), counts=counts, held=held, largest=largest
+    )
 
 
 def training_samples(
