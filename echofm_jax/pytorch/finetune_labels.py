@@ -33,9 +33,10 @@ def read_labels(
     if not clips:
         raise InputError(f"{args.source}: no clip of view {' or '.join(args.views)}")
     if target == "masks":
-        if not found.structures:
+        masked = [clip for clip in clips if clip.masked]
+        if not masked:
             raise InputError(f"{args.source}: no clip has a mask: name labels that have some")
-        return found, clips  # which of them have masks is known once they are read
+        return found, masked
     if target == "points":
         measured = [c for c in clips if isinstance(c.read, FileReader) and c.read.label.points]
         if not measured:
