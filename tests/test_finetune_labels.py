@@ -1,11 +1,13 @@
 """Which clips `echofm finetune` learns from, before any is read."""
 
+import apex
 import cv2
 import discs
 import numpy as np
 import pytest
 
 from data_pipelines import labelled_splits
+from echofm_jax import cli
 from echofm_jax.errors import InputError
 from echofm_jax.pytorch import finetune, finetune_labels
 
@@ -33,3 +35,24 @@ def test_clips_without_masks_are_no_examinations_to_train_on(tmp_path, task):
         finetune_labels.read_labels(
             finetune.parse([*argv, "--views", "A2C"])[0], *finetune.TASKS[task]
         )
+
+
+@pytest.mark.parametrize(("kind", "patch"), [("echofm", 16), ("dinov2", 14)])
+def test_a_size_that_the_patches_do_not_fit_is_refused_before_a_clip_is_read(
+    tmp_path, capsys, kind, patch
+):
+    model = tmp_path / "model"
+    if kind == "echofm":
+        discs.write_encoder(model)
+    else:
+        apex.write(model)
+    discs.write_clips(tmp_path / "clips")
+    argv = ["finetune", "--task=classes", "--target=kind", f"--model={model}",
+            f"--source={tmp_path / 'clips'}", f"--labels={tmp_path / 'clips' / 'labels.csv'}",
+            f"--workdir={tmp_path / 'w'}", "--config.size=100", "--device=cpu"]  # fmt: skip
+    assert cli.main(argv) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"--config.size=100: this model takes multiples of {patch} pixels" in told
+    assert not (tmp_path / "w").exists()
+    assert finetune_labels.shown_size(model, 0) == {"echofm": 32, "dinov2": 28}[kind]
+    assert finetune_labels.shown_size(model, 2 * patch) == 2 * patch
