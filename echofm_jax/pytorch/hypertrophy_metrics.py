@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from echofm_jax.pytorch.hypertrophy_head import LENGTHS, THICK, lengths
-from echofm_jax.pytorch.scores import Score, with_intervals
+from echofm_jax.pytorch.scores import Score, mean, with_intervals
 
 MAIN = "landmark_error_pixels"  # of all frames, whatever is known of their spacing
 WALLS = [LENGTHS.index("ivs"), LENGTHS.index("lvpw")]
@@ -101,12 +101,6 @@ def auroc(values: np.ndarray, positive: np.ndarray) -> float:
         return float("nan")
     p = torch.from_numpy(values / (1 + values.max()))  # values above 1 would be taken for logits
     return float(binary_auroc(p, torch.from_numpy(positive).long(), validate_args=False))
-
-
-def mean(values: np.ndarray) -> float:
-    """Of those that are known; nan where none is."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -21,14 +21,10 @@ from echofm_jax.pytorch.fitting import autocast, draw
 from echofm_jax.pytorch.frame_training import labelled_parts, trained
 from echofm_jax.pytorch.interactive_head import EchoFMInteractive, InteractiveConfig, Seen
 from echofm_jax.pytorch.interactive_metrics import CLICKS, TOLD, Measured
+from echofm_jax.pytorch.labelled_frames import held_out_samples, training_samples
 from echofm_jax.pytorch.segmentation import labelled_structures
 from echofm_jax.pytorch.segmentation_figures import extremes
-from echofm_jax.pytorch.segmentation_samples import (
-    Frames,
-    find_frames,
-    held_out_samples,
-    training_samples,
-)
+from echofm_jax.pytorch.segmentation_samples import Frames, find_frames
 
 WATCHED = 1  # frames of a validation clip that every epoch is scored on: each is clicked often
 CODE = (
