@@ -43,6 +43,7 @@ class LabelledClip:
     split: str = ""  # train, val or test where the owner says so
     targets: Mapping[str, str | float]  # column: class name or number; unknown ones are absent
     read: Reader
+    masked: bool = False  # whether any of its frames has a label map
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

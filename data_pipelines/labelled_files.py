@@ -84,6 +84,11 @@ def targets(label: Label) -> dict[str, str | float]:
     }
 
 
+def masked(label: Label) -> bool:
+    """Whether any frame has a label map."""
+    return bool(label.tracings or label.mask_files)
+
+
 def patient_of(path: Path, folders: tuple[str, ...], name: str) -> str:
     """Whose clip it is where nobody says so: the first of `folders`, the header's, or its own."""
     return (folders[0] if folders else header_patient(path)) or name

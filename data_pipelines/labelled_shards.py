@@ -29,13 +29,12 @@ def read_shards(data_dir: Path) -> LabelledSet:
       InputError: a shard is missing or damaged; BadRecord of one record.
     """
     info = shards.dataset_info(data_dir)
-    clips, masked = [], False
+    clips = []
     for split in info.records:
         source = ClipSource(str(data_dir), split)
         for index in range(len(source)):
             record = source[index]
             patient = record.bytes_list("patient_id")[0].decode()
-            masked = masked or len(record.integers("mask_frames")) > 0
             clips.append(
                 LabelledClip(
                     name=f"{split}/{index}",
@@ -44,11 +43,12 @@ def read_shards(data_dir: Path) -> LabelledSet:
                     split=split,
                     targets=targets(record),
                     read=RecordReader(str(data_dir), split, index),
+                    masked=len(record.integers("mask_frames")) > 0,
                 )
             )
     return LabelledSet(
         clips=tuple(clips),
-        structures=records.STRUCTURES if masked else (),
+        structures=records.STRUCTURES if any(clip.masked for clip in clips) else (),
         simulated=info.simulated,
     )
 

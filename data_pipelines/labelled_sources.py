@@ -8,7 +8,7 @@ from pathlib import Path
 from data_pipelines import datasets, readers, records, shards
 from data_pipelines.labelled import LabelledClip, LabelledSet
 from data_pipelines.labelled_checks import check_patients
-from data_pipelines.labelled_files import FileReader, patient_of, targets
+from data_pipelines.labelled_files import FileReader, masked, patient_of, targets
 from data_pipelines.labelled_table import Row, read_jsonl, read_table
 from data_pipelines.labels import Label
 from echofm_jax.errors import InputError
@@ -68,7 +68,7 @@ def labelled_set(
         clips = tuple(_clip(row, source, fps, precropped, structures) for row in rows)
         found = LabelledSet(
             clips=clips,
-            structures=structures if any(row.label.mask_files for row in rows) else (),
+            structures=structures if any(clip.masked for clip in clips) else (),
             simulated=any(row.label.simulated for row in rows),
         )
     check_patients(found.clips)
@@ -91,6 +91,7 @@ def _clip(
         read=FileReader(
             path=path, label=label, fps=fps, precropped=precropped, structures=structures
         ),
+        masked=masked(label),
     )
 
 
@@ -159,11 +160,12 @@ def _public(dataset: str, folder: Path) -> LabelledSet:
             split=label.split,
             targets=targets(label),
             read=FileReader(path=source.root / name, label=label, precropped=source.precropped),
+            masked=masked(label),
         )
         for name, label in named.items()
     )
-    masked = any(label.tracings or label.mask_files for label in named.values())
-    return LabelledSet(clips=clips, structures=records.STRUCTURES if masked else ())
+    structures = records.STRUCTURES if any(clip.masked for clip in clips) else ()
+    return LabelledSet(clips=clips, structures=structures)
 
 
 def _study(dataset: str, name: str, label: Label) -> str:

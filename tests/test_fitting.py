@@ -162,6 +162,12 @@ def test_a_loss_that_is_no_number(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_epoch_without_a_batch(tmp_path):
+    job = job_for(module(), batches=lambda epoch: [] if epoch else [torch.ones(4, 8)])
+    with pytest.raises(InputError, match="nothing to train on in epoch 2: label more frames"):
+        fit(job, Recipe(**RECIPE), 0, tmp_path / "state.pt")
+
+
 def test_out_of_memory_is_one_line_with_what_helps(tmp_path):
     def loss(_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")

@@ -18,12 +18,8 @@ from echofm_jax.pytorch.hypertrophy_head import (
     landmarks,
     lengths,
 )
-from echofm_jax.pytorch.hypertrophy_samples import (
-    find_points,
-    sample,
-    training_samples,
-)
-from echofm_jax.pytorch.labelled_frames import epoch_length
+from echofm_jax.pytorch.hypertrophy_samples import find_points, sample
+from echofm_jax.pytorch.labelled_frames import epoch_length, training_samples
 
 TINY = EchoFMConfig(
     frames=8, size=32, tubelet=2, patch=16, width=24, depth=3, heads=3,

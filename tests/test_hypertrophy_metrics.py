@@ -70,6 +70,22 @@ def test_thick_walls_are_told_of_clips_with_both_kinds():
     )
 
 
+@pytest.mark.parametrize("wrong", [NAN, np.inf])
+def test_answers_that_are_no_numbers_say_nothing_of_hypertrophy(wrong: float):
+    """Neither a hit nor a miss; of nobody's answers there is no figure."""
+    names = [f"hypertrophy_{name}" for name in ("auroc", "sensitivity", "specificity")]
+    known = truth([16, 18, 28, 24], [0.5] * 4)  # 8, 9, 14, 12 mm
+    told = known.lengths.copy()
+    told[1] = 20.0  # taken for thick
+    told[0, 0], told[3] = wrong, wrong
+    found = summarise(known, known.points, told)
+    assert [found[name].value for name in names] == [0, 1, 0]
+    nothing = summarise(known, known.points, np.full_like(told, wrong))
+    assert scores.strict([nothing[name].value for name in names]) == [None] * 3
+    assert np.isnan(auroc(np.full(4, wrong), np.array([True, False, True, False])))
+    assert auroc(np.array([1.0, wrong, 3.0]), np.array([False, False, True])) == 1
+
+
 def test_frames_of_a_clip_are_one_answer():
     known = truth([20, 26, 16], [0.5] * 3)
     known.clip[:] = [0, 0, 1]  # 10 and 13 mm: on average thick

@@ -80,6 +80,9 @@ def test_colour_is_shown_in_grey_where_that_is_asked_for(tmp_path):
 def test_a_set_without_masks_names_no_structures(tmp_path):
     made = small.example(1) | {"masks": [], "mask_frames": np.zeros(0, np.int32)}
     assert labelled_set(small.write(tmp_path / "data", {"val": [made]})).structures == ()
+    some = labelled_set(small.write(tmp_path / "some", {"val": [made, 2]}))
+    assert [clip.masked for clip in some.clips] == [False, True]
+    assert some.structures == records.STRUCTURES
 
 
 def test_damage_is_named(data, tmp_path, monkeypatch):

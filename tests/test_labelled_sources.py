@@ -41,6 +41,7 @@ def test_echonet_dynamic(tmp_path, caplog):
     assert list(clips) == ["Videos/0XA.avi", "Videos/0XB.avi"]
     assert found.structures == records.STRUCTURES and not found.simulated
     assert {c.patient: c.split for c in found.clips} == {"0XA": "train", "0XB": "test"}
+    assert all(clip.masked for clip in found.clips)
     assert clips["Videos/0XA.avi"].targets == {
         "view": "A4C", "ejection_fraction": 64.5, "end_diastolic_volume": 85.125,
         "end_systolic_volume": 30.25,
@@ -84,7 +85,7 @@ def test_tmed2_knows_examinations(tmp_path):
     assert (studies["77s1_0.png"], studies["77s2_0.png"]) == ("77s1", "77s2")
     both = [clip for clip in found.clips if clip.patient == "77"]
     assert len(both) == 2 and {clip.split for clip in both} == {"test"}
-    assert found.structures == ()
+    assert found.structures == () and not any(clip.masked for clip in found.clips)
     (clip,) = (clip for clip in found.clips if clip.name.endswith("/12s1_1.png"))
     assert clip.targets == {"view": "A2C", "aortic_stenosis": "significant"}
     pixels = clip.read(64, False)
@@ -155,6 +156,7 @@ def test_a_table(source):
     assert [clip.split for clip in found.clips] == ["train", "test", "", ""]
     assert a.study == "s1" and a.targets == {"ef": 60.0} and c.targets == {}
     assert found.structures == ("background", "LV")
+    assert [clip.masked for clip in found.clips] == [True, False, False, False]
     assert a.read(64, False).fps == pytest.approx(50) and a.read(64, False).masks[2].any()
     assert b.read(64, False).fps == pytest.approx(25)
     assert still.read(64, False).frames.shape == (1, 64, 64)

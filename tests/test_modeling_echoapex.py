@@ -68,6 +68,29 @@ def test_frames_stand_for_themselves(tmp_path):
         model.resize(size=30)
 
 
+@pytest.mark.parametrize("registers", [0, 3])
+def test_frames_of_clips_are_encoded_by_themselves(tmp_path, registers):
+    """Only those that are asked for, each once, to what whole clips give, gradients too."""
+    apex.write(tmp_path / "m", registers)
+    model = EchoApex.from_pretrained(tmp_path / "m")
+    encoded = []
+    model.patch_embed.register_forward_hook(lambda _module, _inputs, out: encoded.append(len(out)))
+    which, positions = torch.tensor([1, 0, 1, 1]), torch.tensor([5, 2, 0, 5])
+    grads = []
+    found = model.frame_levels(clips(), (0, 1), which, positions)
+    whole = [x.unflatten(1, (8, 4))[which, positions] for x in model.levels(clips(), (0, 1))]
+    for one, other in zip(found, whole, strict=True):
+        torch.testing.assert_close(one, other)
+    for levels in (found, whole):
+        model.zero_grad()
+        sum(level.square().sum() for level in levels).backward()
+        grads.append([p.grad.clone() for p in model.parameters() if p.numel()])
+    torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-4)
+    assert encoded == [3, 16]  # the frame that is asked for twice is seen once
+    with pytest.raises(ValueError, match=r"this model takes \[B, 3, 8, 28, 28\]"):
+        model.frame_levels(clips(frames=4), (0,), which, positions)
+
+
 def test_windows_are_as_the_folder_says(tmp_path):
     apex.write(tmp_path / "m")
     plain = EchoApex.from_pretrained(tmp_path / "m")

@@ -7,15 +7,30 @@ import pytest
 import torch
 
 from data_pipelines.labelled import Pixels
+from data_pipelines.records import LANDMARKS
 from echofm_jax.errors import InputError
-from echofm_jax.pytorch import EchoFM, EchoFMConfig, segmentation, segmentation_windows
+from echofm_jax.pytorch import (
+    EchoApex,
+    EchoApexConfig,
+    EchoFM,
+    EchoFMConfig,
+    EchoFMHypertrophy,
+    EchoFMInteractive,
+    hypertrophy,
+    hypertrophy_samples,
+    interactive,
+    segmentation,
+    segmentation_windows,
+)
+from echofm_jax.pytorch.hypertrophy_head import HypertrophyConfig
+from echofm_jax.pytorch.interactive_head import InteractiveConfig
 from echofm_jax.pytorch.segmentation_head import (
     EchoFMSegmenter,
     SegmentationConfig,
     SegmentationDecoder,
     spread,
 )
-from echofm_jax.pytorch.segmentation_samples import sample
+from echofm_jax.pytorch.segmentation_samples import Sample, sample
 
 TINY = EchoFMConfig(
     frames=8, size=32, tubelet=2, patch=16, width=24, depth=3, heads=3,
@@ -211,20 +226,66 @@ def test_the_token_of_the_frame_s_own_time_step_is_read():
         torch.testing.assert_close(found[i : i + 1], expected)
 
 
+@pytest.mark.parametrize("head", ["segmentation", "hypertrophy", "interactive"])
+def test_an_image_model_encodes_the_frames_that_are_asked_for_alone(head: str):
+    """In training and on recordings, to what encoding whole windows gives."""
+    torch.manual_seed(0)
+    eyes = EchoApex(EchoApexConfig(frames=8, size=28, width=24, depth=3, heads=3))
+    model = {
+        "segmentation": lambda: EchoFMSegmenter(eyes, dataclasses.replace(TWO, prompts=2)),
+        "hypertrophy": lambda: EchoFMHypertrophy(
+            eyes, HypertrophyConfig(landmarks=LANDMARKS, channels=8, prompts=2)
+        ),
+        "interactive": lambda: EchoFMInteractive(
+            eyes, InteractiveConfig(structures=("LV",), prompts=2)
+        ),
+    }[head]().eval()
+    encoded = []
+    eyes.patch_embed.register_forward_hook(lambda _module, _inputs, out: encoded.append(len(out)))
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 255, (12, 28, 28), dtype=np.uint8)
+    labels = np.ones((28, 28), np.uint8)
+    points = rng.uniform(4, 20, (4, 2)).astype(np.float32)
+    clips = [np.roll(frames, -3 * i, 0)[:8] for i in range(3)]
+    if head == "segmentation":
+        segmentation.loss(model, [Sample(c, i, labels) for i, c in enumerate(clips)])
+        segmentation.label_frames(model, frames, 8.0)
+        assert encoded[0] == 3 and sum(encoded[1:]) == 12
+    elif head == "hypertrophy":
+        samples = [hypertrophy_samples.Sample(c, i, points) for i, c in enumerate(clips)]
+        hypertrophy.loss(model, samples)
+        hypertrophy.landmarks_of_frames(model, frames, 8.0)
+        assert encoded[0] == 3 and sum(encoded[1:]) == 12
+    else:
+        batch = interactive.Batch([Sample(c, i, labels) for i, c in enumerate(clips)],
+                                  np.ones((3, 28, 28), bool), 0)  # fmt: skip
+        interactive.loss(model, batch)
+        model.session(clips[0], 4).click(3, 3)
+        assert encoded == [3, 1]
+    with torch.no_grad():
+        x = eyes.preprocess(np.stack(clips))  # [3, 3, 8, 28, 28]
+        which, positions = torch.tensor([2, 0]), torch.tensor([7, 1])
+        found, pixels = model.seen(x, which, positions)
+        whole = eyes.levels(x, model.blocks)  # [3, 8*4, 24] each
+    torch.testing.assert_close(pixels, torch.stack([x[2, :, 7], x[0, :, 1]]))
+    for level, every in zip(found, whole, strict=True):
+        torch.testing.assert_close(level, torch.stack([every[2, 28:], every[0, 4:8]]))
+
+
 def test_structures_that_nobody_labelled_are_no_classes():
     structures = ("background", "LV", "myocardium", "LA")
     counts = np.zeros((256, 2, 2), np.int32)
     counts[[0, 1, 3], 0, 0] = 2, 1, 1
-    classes = segmentation.labelled_structures(counts, structures)
+    classes = segmentation.labelled_structures(counts, structures, "train")
     assert classes == ("background", "LV", "LA")
     labels = np.array([[0, 1, 2, 3]], np.uint8)
     assert segmentation.renumber(labels, structures, classes).tolist() == [[0, 1, 0, 2]]
     counts[4, 0, 0] = 1
     with pytest.raises(InputError, match="a pixel is 4, of 4 structures: name 5"):
-        segmentation.labelled_structures(counts, structures)
+        segmentation.labelled_structures(counts, structures, "train")
     counts[1:] = 0
-    with pytest.raises(InputError, match="no pixel of the training clips is labelled"):
-        segmentation.labelled_structures(counts, structures)
+    with pytest.raises(InputError, match="no pixel of the train clips is labelled"):
+        segmentation.labelled_structures(counts, structures, "train")
 
 
 def test_a_structure_that_no_frame_of_a_batch_shows_has_no_dice():

@@ -22,8 +22,8 @@ from echofm_jax.errors import InputError
 from echofm_jax.pytorch import EchoFMInteractive, interactive, labelled_frames, scores
 from echofm_jax.pytorch.finetune_run import Run
 from echofm_jax.pytorch.recipe import Recipe
-from echofm_jax.pytorch.segmentation_samples import Sample
-from echofm_jax.pytorch.task_interactive import run_interactive
+from echofm_jax.pytorch.segmentation_samples import Sample, find_frames
+from echofm_jax.pytorch.task_interactive import run_interactive, trained_structures
 
 
 @pytest.fixture(autouse=True)
@@ -131,9 +131,24 @@ def test_killed_it_ends_with_the_same_head(run: Run, tmp_path: Path, monkeypatch
 def test_a_structure_to_leave_out_that_no_frame_has_or_that_is_alone(run: Run):
     with pytest.raises(InputError, match="--leave_out myocardium: no test frame has it: choose "):
         run_interactive(dataclasses.replace(run, leave_out="myocardium"))
-    alone = {name: two_discs.clips(range(2), both=False) for name in run.splits}
+    empty = dict(run.splits) | {"test": two_discs.clips(range(2), values=())}
+    with pytest.raises(InputError, match="no pixel of the test clips is labelled"):
+        run_interactive(dataclasses.replace(run, leave_out="LV", splits=empty))
+    alone = {name: two_discs.clips(range(2), values=(1,)) for name in run.splits}
     with pytest.raises(InputError, match="--leave_out LV: no other structure is labelled"):
         run_interactive(dataclasses.replace(run, leave_out="LV", splits=alone))
+
+
+def test_structures_that_are_slivers_in_every_frame_are_not_trained_on(run: Run, caplog):
+    parts = {"train": find_frames(two_discs.clips(range(4), specks=(3,)), 32, False)}
+    assert trained_structures(run, parts) == ("LV",)
+    assert "left out: LA: below 10 pixels in every training frame" in caplog.text
+    both = {name: two_discs.clips(range(2), specks=(1, 3)) for name in run.splits}
+    with pytest.raises(InputError, match=r"masks: LV, LA: below 10 pixels .*raise --config\.size"):
+        run_interactive(dataclasses.replace(run, splits=both))
+    one = {"train": (*two_discs.clips(range(3), specks=(3,)), *two_discs.clips(range(1)))}
+    parts = {name: find_frames(clips, 32, False) for name, clips in one.items()}
+    assert trained_structures(run, parts) == ("LV", "LA")  # one frame is enough
 
 
 def test_samples_have_one_structure_each_drawn_from_those_that_are_there():

@@ -18,9 +18,10 @@ from echofm_jax.errors import InputError
 from echofm_jax.pytorch import EchoFM, EchoFMConfig, segmentation
 from echofm_jax.pytorch.finetune_run import Run
 from echofm_jax.pytorch.frame_training import rates
+from echofm_jax.pytorch.labelled_frames import training_samples
 from echofm_jax.pytorch.recipe import Recipe
 from echofm_jax.pytorch.segmentation_head import EchoFMSegmenter
-from echofm_jax.pytorch.segmentation_samples import find_frames, training_samples
+from echofm_jax.pytorch.segmentation_samples import find_frames
 from echofm_jax.pytorch.task_segmentation import run_segmentation
 
 TINY = EchoFMConfig(

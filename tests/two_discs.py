@@ -21,17 +21,20 @@ STRUCTURES = ("background", "LV", "myocardium", "LA")
 
 @dataclasses.dataclass(frozen=True)
 class Discs:
-    """Reads LV (1) on the left and LA (3) on the right, where `both`; two frames are labelled."""
+    """Reads LV (1) on the left and LA (3) on the right; two frames are labelled."""
 
     number: int
-    both: bool = True
+    values: tuple[int, ...] = (1, 3)  # those that it shows
+    specks: tuple[int, ...] = ()  # those of which it shows a few pixels
 
     def __call__(self, size: int, colour: bool) -> Pixels:
         rng = np.random.default_rng(self.number)
         rows, columns = np.mgrid[:size, :size]
         labels = np.zeros((size, size), np.uint8)
-        for value, left in ((1, 8), (3, 23)) if self.both else ((1, 8),):
+        for value in self.values:
+            left = {1: 8, 3: 23}[value]
             row, column, radius = rng.uniform(9, 22), left + rng.uniform(-1, 1), rng.uniform(4, 6.5)
+            radius = 1.5 if value in self.specks else radius
             labels[(rows - row) ** 2 + (columns - column) ** 2 < radius**2] = value
         noise = rng.integers(0, 40, (6, size, size))
         return Pixels(
@@ -43,9 +46,9 @@ class Discs:
         )
 
 
-def clips(numbers: range, both: bool = True) -> tuple[LabelledClip, ...]:
+def clips(numbers: range, **shown: tuple[int, ...]) -> tuple[LabelledClip, ...]:
     return tuple(
-        LabelledClip(name=f"SECRET/{n}.avi", patient=f"p{n}", targets={}, read=Discs(n, both))
+        LabelledClip(name=f"SECRET/{n}.avi", patient=f"p{n}", targets={}, read=Discs(n, **shown))
         for n in numbers
     )
 

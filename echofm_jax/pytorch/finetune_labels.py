@@ -33,9 +33,10 @@ def read_labels(
     if not clips:
         raise InputError(f"{args.source}: no clip of view {' or '.join(args.views)}")
     if target == "masks":
-        if not found.structures:
+        masked = [clip for clip in clips if clip.masked]
+        if not masked:
             raise InputError(f"{args.source}: no clip has a mask: name labels that have some")
-        return found, clips  # which of them have masks is known once they are read
+        return found, masked
     if target == "points":
         measured = [c for c in clips if isinstance(c.read, FileReader) and c.read.label.points]
         if not measured:
@@ -94,7 +95,7 @@ def readable(
     args: argparse.Namespace, target: str, clips: Sequence[LabelledClip], how: Recipe
 ) -> tuple[list[LabelledClip], list]:
     """Clips whose pixels are at hand, and (name, reason, detail) of those that cannot be used."""
-    size = how.size or model_size(args.model)
+    size = shown_size(args.model, how.size)
     clips, refused = cached(clips, size, args.colour, args.workdir / "cache", args.workers)
     for name, reason, detail in refused:
         log.warning("left out: %s: %s %s", name, reason, detail)
@@ -105,12 +106,21 @@ def readable(
     return clips, refused
 
 
-def model_size(folder: Path) -> int:
-    """Side of the pixels that an exported encoder takes; raises InputError if it is none."""
+def shown_size(folder: Path, asked: int) -> int:
+    """Side of the pixels that an exported encoder is shown: as `asked`, 0 as it was trained.
+
+    Raises InputError if the folder is none, or the encoder's patches do not fit.
+    """
     try:
         described = json.loads((folder / "config.json").read_text())
-        return int(described.get("image_size") or described["architecture"]["size"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if "image_size" in described:  # transformers' words
+            size, patch = int(described["image_size"]), int(described["patch_size"])
+        else:
+            size, patch = (int(described["architecture"][name]) for name in ("size", "patch"))
+        if asked % patch:
+            raise InputError(f"--config.size={asked}: this model takes multiples of {patch} pixels")
+        return asked or size
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise InputError(
             f"--model {folder}: no folder of `echofm export` ({type(error).__name__})"
         ) from None

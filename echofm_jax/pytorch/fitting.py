@@ -76,6 +76,8 @@ def fit(job: Job, recipe: Recipe, seed: int, state_file: Path) -> list[dict]:
             scaler.step(optimizer)
             scaler.update()
             optimizer.zero_grad(set_to_none=True)
+        if not losses:
+            raise InputError(f"nothing to train on in epoch {epoch + 1}: label more frames")
         job.module.eval()
         with within_memory(device), torch.no_grad():
             score = job.score()

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from echofm_jax.pytorch import segmentation_windows as windows
 from echofm_jax.pytorch.hypertrophy_head import WIDTH, EchoFMHypertrophy, landmarks
 from echofm_jax.pytorch.hypertrophy_samples import Sample
 from echofm_jax.pytorch.segmentation import logits as heatmaps
+from echofm_jax.pytorch.segmentation import logits_of_frames
 
 
 def blobs(points: Tensor, size: int) -> Tensor:
@@ -44,24 +44,16 @@ def find(model: EchoFMHypertrophy, samples: Sequence[Sample]) -> np.ndarray:
     return places.cpu().numpy()
 
 
-@torch.no_grad()
 def landmarks_of_frames(
     model: EchoFMHypertrophy, frames: np.ndarray, fps: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Landmarks [T, K, 2] of every frame of a recording, and how sure they are [T, K].
 
-    Args:
-      model: says what a window is.
-      frames: [T, S, S] or [T, S, S, 3] uint8, cleaned.
-      fps: frames a second, 0 = unknown.
+    Arguments as of `logits_of_frames`.
     """
     count = len(model.config.landmarks)
-    device = model.decoder.out.weight.device
     places = np.zeros((len(frames), count, 2), np.float32)
     sure = np.zeros((len(frames), count), np.float32)
-    for chosen, new in windows.side_by_side(model.encoder.config, len(frames), fps):
-        clip = model.encoder.preprocess(frames[chosen])  # [1, 3, T, S, S]
-        positions = torch.from_numpy(new).to(device)
-        found = landmarks(model(clip, torch.zeros_like(positions), positions))
-        places[chosen[new]], sure[chosen[new]] = (values.cpu().numpy() for values in found)
+    for numbers, maps in logits_of_frames(model, frames, fps):
+        places[numbers], sure[numbers] = (values.cpu().numpy() for values in landmarks(maps))
     return places, sure

@@ -3,7 +3,8 @@
 Mean absolute errors of IVS, LVID and LVPW at end-diastole (`d`) and end-systole (`s`), and the
 distance of the landmarks, over frames: in mm where a clip's spacing is known and otherwise in
 pixels of the frames that the model saw; the two are never mixed. Hypertrophy is told of clips whose
-spacing is known, by the thicker wall, the mean over the end-diastolic frames that were measured.
+spacing is known, by the thicker wall, the mean over the end-diastolic frames that were measured; a
+clip whose answer is no number is left out, and a figure that no clip is left for is nan.
 Intervals are over patients.
 """
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from echofm_jax.pytorch.hypertrophy_head import LENGTHS, THICK, lengths
-from echofm_jax.pytorch.scores import Score, with_intervals
+from echofm_jax.pytorch.scores import Score, mean, with_intervals
 
 MAIN = "landmark_error_pixels"  # of all frames, whatever is known of their spacing
 WALLS = [LENGTHS.index("ivs"), LENGTHS.index("lvpw")]
@@ -76,34 +77,30 @@ def of_hypertrophy(truth: Truth, told: np.ndarray) -> dict[str, Score]:
         wall.append(truth.lengths[own][:, WALLS].mean(0).max())
         answer.append(told[own][:, WALLS].mean(0).max())
     thick, answer = np.array(wall) >= THICK, np.array(answer)
+    called = np.where(np.isfinite(answer), answer >= THICK, np.nan)  # 1 thick, 0 not
     if thick.all() or not thick.any():
         return {}
 
     def figures(some: np.ndarray) -> dict[str, float]:
-        positive = answer[some] >= THICK
         return {
             "hypertrophy_auroc": auroc(answer[some], thick[some]),
-            "hypertrophy_sensitivity": mean(positive[thick[some]].astype(float)),
-            "hypertrophy_specificity": mean(~positive[~thick[some]] * 1.0),
+            "hypertrophy_sensitivity": mean(called[some][thick[some]]),
+            "hypertrophy_specificity": mean(1 - called[some][~thick[some]]),
         }
 
     return with_intervals(figures, [truth.patients[row] for row in rows])
 
 
 def auroc(values: np.ndarray, positive: np.ndarray) -> float:
-    """Area under the ROC curve; nan unless there are both."""
+    """Area under the ROC curve over values that are finite; nan unless there are both."""
     from torchmetrics.functional.classification import binary_auroc
 
+    known = np.isfinite(values)
+    values, positive = values[known], positive[known]
     if positive.all() or not positive.any():
         return float("nan")
     p = torch.from_numpy(values / (1 + values.max()))  # values above 1 would be taken for logits
     return float(binary_auroc(p, torch.from_numpy(positive).long(), validate_args=False))
-
-
-def mean(values: np.ndarray) -> float:
-    """Of those that are known; nan where none is."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def _mean(values: np.ndarray) -> np.ndarray:

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from echofm_jax.pytorch.scores import Score, with_intervals
-from echofm_jax.pytorch.segmentation_metrics import mean
+from echofm_jax.pytorch.scores import Score, mean, with_intervals
 
 CLICKS = 5  # simulated of each structure
 TOLD = (1, 3, 5)  # after which the scores say Dice; the curve says it after each

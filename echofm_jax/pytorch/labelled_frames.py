@@ -5,8 +5,9 @@ what lies left is anatomy. They are turned, scaled, moved and made brighter or d
 another hand and another machine would, and the sector stays in view whole.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -70,25 +71,34 @@ def spread_over(numbers: Sequence[Sequence[int]], most: int = 0) -> list[tuple[i
     return found
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelledFrames:
+    """The clips of a split that have labelled frames; subclasses add what is known of these."""
+
+    clips: Sequence[LabelledClip]
+    numbers: Sequence[Sequence[int]]  # of each clip's labelled frames
+    # What is trained on, of a clip's pixels and the rest that `framed` takes.
+    sample: ClassVar[Callable[[Pixels, int, EchoFMConfig, np.random.Generator | None], Any]]
+
+    def each(self, most: int = 0) -> list[tuple[int, int]]:
+        """(clip, frame), see `spread_over`."""
+        return spread_over(self.numbers, most)
+
+
 def epoch_length(clips: Sequence[LabelledClip]) -> int:
     """Samples of an epoch: a clip each, and at least LEAST."""
     return max(LEAST, len(clips))
 
 
-def training_batches(
-    clips: Sequence[LabelledClip], numbers: Sequence[Sequence[int]],
-    sample: Callable[[Pixels, int, np.random.Generator], Any], *, size: int, batch: int,
-    epoch: int, seed: int, colour: bool,
-) -> Iterator[list]:  # fmt: skip
+def training_samples(
+    frames: LabelledFrames, config: EchoFMConfig, *, batch: int, epoch: int, seed: int, colour: bool
+) -> Iterator[list]:
     """Batches of an epoch, see `epoch_length`: a frame drawn of each clip, in an order of its own.
 
-    So a clip of which every frame is labelled does not count for more than one with two.
-
-    Args:
-      clips, numbers: and each one's labelled frames.
-      sample: of a clip's pixels, one of its frames and random numbers.
-      size: S; `seed` and `epoch` tell the order, frames and changes.
+    So a clip of which every frame is labelled does not count for more than one with two. `seed` and
+    `epoch` tell the order, frames and changes.
     """
+    clips = frames.clips
     rng = np.random.default_rng(draw(seed, epoch))
     rounds = -(-epoch_length(clips) // len(clips))
     order = np.concatenate([rng.permutation(len(clips)) for _ in range(rounds)])
@@ -99,24 +109,23 @@ def training_batches(
         for place in range(begin, min(begin + batch, len(order))):
             own = np.random.default_rng(draw(seed, epoch, place))
             clip = order[place]
-            pixels = clips[clip].read(size, colour)
-            found.append(sample(pixels, int(own.choice(numbers[clip])), own))
+            pixels = clips[clip].read(config.size, colour)
+            found.append(frames.sample(pixels, int(own.choice(frames.numbers[clip])), config, own))
         return found
 
     yield from read_ahead(range(0, len(order), batch), read)
 
 
-def held_out_batches(
-    clips: Sequence[LabelledClip], which: Places, sample: Callable[[Pixels, int, None], Any], *,
-    size: int, batch: int, colour: bool,
-) -> Iterator[tuple[list, np.ndarray]]:  # fmt: skip
+def held_out_samples(
+    frames: LabelledFrames, which: Places, config: EchoFMConfig, *, batch: int, colour: bool
+) -> Iterator[tuple[list, np.ndarray]]:
     """Samples of the (clip, frame) of `which`, in their order, and their mm a pixel [B, 2]."""
 
     def read(begin: int) -> tuple[list, np.ndarray]:
         samples, spacing = [], []
         for clip, frame in which[begin : begin + batch]:
-            pixels = clips[clip].read(size, colour)
-            samples.append(sample(pixels, frame, None))
+            pixels = frames.clips[clip].read(config.size, colour)
+            samples.append(frames.sample(pixels, frame, config, None))
             spacing.append(pixels.spacing)
         return samples, np.stack(spacing)
 

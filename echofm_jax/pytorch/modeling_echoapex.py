@@ -243,29 +243,52 @@ class EchoApex(nn.Module):
         For dense tasks; the last block's are those of `encode_tokens`. Blocks above the highest
         are not run.
         """
-        x = self._embed(clips)  # [B*t, N, D]
+        return [self._patches(x) for x in self._levels(self._embed(clips), blocks)]
+
+    def frame_levels(
+        self, clips: Tensor, blocks: Sequence[int], which: Tensor, positions: Tensor
+    ) -> list[Tensor]:
+        """Patch tokens [n, L, D] of n frames, as `levels` has them; no other frame is encoded.
+
+        The frames are those at `positions` [n] of the clips `which` [n].
+        """
+        self._check(clips)
+        places, again = torch.stack([which, positions], 1).unique(dim=0, return_inverse=True)
+        x = self._embed_frames(clips[places[:, 0], :, places[:, 1]])  # [m, N, D], each frame once
+        first = 1 + self.config.registers
+        return [level[again, first:] for level in self._levels(x, blocks)]  # [n, L, D]
+
+    def _levels(self, x: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """What the first block takes, [n, N, D], after each of `blocks`, normalised."""
         found = {}
         for number in range(max(blocks) + 1):
             x = self._run(self.blocks[number : number + 1], x)
             if number in blocks:
-                found[number] = self._patches(self.norm(x))
+                found[number] = self.norm(x)
         return [found[number] for number in blocks]
 
     def _embed(self, clips: Tensor) -> Tensor:
         """Clips to what the first block takes, [B*t, N, D]."""
+        self._check(clips)
+        return self._embed_frames(clips.transpose(1, 2).flatten(0, 1))
+
+    def _check(self, clips: Tensor) -> None:
+        """Raise ValueError for clips of another shape than the config's."""
         c = self.config
         if clips.shape[1:] != (3, c.frames, c.size, c.size):
             raise ValueError(
                 f"clips: shape {tuple(clips.shape)}; this model takes "
                 f"[B, 3, {c.frames}, {c.size}, {c.size}], see preprocess"
             )
-        images = clips.transpose(1, 2).flatten(0, 1)  # [B*t, 3, S, S]
+
+    def _embed_frames(self, images: Tensor) -> Tensor:
+        """Frames [n, 3, S, S] in [0, 1] to what the first block takes, [n, N, D]."""
         channels = zip(images.unbind(1), MEAN, STD, strict=True)
         images = torch.stack([(x - mean) / std for x, mean, std in channels], 1)
-        x = self.patch_embed(images.to(self.cls_token.dtype))  # [B*t, D, S/p, S/p]
-        x = x.flatten(2).transpose(1, 2) + self.pos_embed_spatial  # [B*t, L, D]
+        x = self.patch_embed(images.to(self.cls_token.dtype))  # [n, D, S/p, S/p]
+        x = x.flatten(2).transpose(1, 2) + self.pos_embed_spatial  # [n, L, D]
         first = torch.cat([self.cls_token + self.pos_embed_class, self.registers], 1)
-        return torch.cat([first.expand(x.shape[0], -1, -1), x], 1)  # [B*t, N, D]
+        return torch.cat([first.expand(x.shape[0], -1, -1), x], 1)  # [n, N, D]
 
     def _run(self, blocks: nn.ModuleList, x: Tensor) -> Tensor:
         """Blocks one after another over x [B*t, N, D]."""

@@ -324,6 +324,20 @@ class EchoFM(nn.Module):
                 found[number] = self.norm(x)[:, 1:]
         return [found[number] for number in blocks]
 
+    def frame_levels(
+        self, clips: Tensor, blocks: Sequence[int], which: Tensor, positions: Tensor
+    ) -> list[Tensor]:
+        """Tokens [n, L, D] of the time steps that hold n frames, as `levels` has them.
+
+        The frames are those at `positions` [n] of the clips `which` [n].
+        """
+        c = self.config
+        steps = positions // c.tubelet
+        return [
+            level.unflatten(1, (c.steps, -1))[which, steps]  # [n, L, D]
+            for level in self.levels(clips, blocks)
+        ]
+
     def _embed(self, clips: Tensor, visible: Tensor | None) -> Tensor:
         """Clips to what the first block takes: a CLS token, then those of `visible`, else all."""
         c = self.config

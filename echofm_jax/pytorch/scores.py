@@ -28,6 +28,12 @@ def strict(told: object) -> object:
     return None if isinstance(told, float) and not math.isfinite(told) else told
 
 
+def mean(values: np.ndarray) -> float:
+    """Of those that are known; nan where none is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
 def scores(
     task: str, outputs: Sequence[str], answers: np.ndarray, targets: np.ndarray,
     patients: Sequence[str],

@@ -6,7 +6,7 @@ Structures that no training label holds are not classes: where only the left ven
 everything else is background by name only, and nobody is told that an atrium is not one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -23,12 +23,15 @@ dice_and_cross_entropy = DiceCELoss(
 )
 
 
-def labelled_structures(counts: np.ndarray, structures: Sequence[str]) -> tuple[str, ...]:
-    """The background and those structures that any training label holds, in their order.
+def labelled_structures(
+    counts: np.ndarray, structures: Sequence[str], split: str
+) -> tuple[str, ...]:
+    """The background and those structures that any label of a split holds, in their order.
 
     Args:
       counts: [256, S, S] how many label maps have a value in a pixel.
       structures: names of the values, background first.
+      split: whose labels they are, for messages.
 
     Raises InputError where there are none, or values beyond `structures`.
     """
@@ -40,7 +43,7 @@ def labelled_structures(counts: np.ndarray, structures: Sequence[str]) -> tuple[
             "background first"
         )
     if not found[1:].any():
-        raise InputError("masks: no pixel of the training clips is labelled: give clips with masks")
+        raise InputError(f"masks: no pixel of the {split} clips is labelled: give clips with masks")
     return tuple(name for k, name in enumerate(structures) if k == 0 or found[k])
 
 
@@ -74,21 +77,27 @@ def label(model: EchoFMSegmenter, samples: Sequence[Sample]) -> np.ndarray:
 
 
 @torch.no_grad()
-def label_frames(model: EchoFMSegmenter, frames: np.ndarray, fps: float) -> np.ndarray:
-    """Label maps [T, S, S] uint8 of every frame of a recording, from windows side by side.
+def logits_of_frames(
+    model: DenseHead, frames: np.ndarray, fps: float
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Numbers [n] and logits [n, K, S, S] of a recording's frames, each once, window by window.
 
     Args:
       model: says what a window is.
       frames: [T, S, S] or [T, S, S, 3] uint8, cleaned.
       fps: frames a second, 0 = unknown.
     """
-    config = model.encoder.config
     device = model.decoder.out.weight.device
-    total = len(frames)
-    maps = np.zeros((total, config.size, config.size), np.uint8)
-    for chosen, places in windows.side_by_side(config, total, fps):
+    for chosen, places in windows.side_by_side(model.encoder.config, len(frames), fps):
         clip = model.encoder.preprocess(frames[chosen])  # [1, 3, T, S, S]
         positions = torch.from_numpy(places).to(device)
-        found = model(clip, torch.zeros_like(positions), positions)  # [n, K, S, S]
-        maps[chosen[places]] = found.argmax(1).byte().cpu().numpy()
+        yield chosen[places], model(clip, torch.zeros_like(positions), positions)
+
+
+def label_frames(model: EchoFMSegmenter, frames: np.ndarray, fps: float) -> np.ndarray:
+    """Label maps [T, S, S] uint8 of every frame of a recording, see `logits_of_frames`."""
+    size = model.encoder.config.size
+    maps = np.zeros((len(frames), size, size), np.uint8)
+    for numbers, found in logits_of_frames(model, frames, fps):
+        maps[numbers] = found.argmax(1).byte().cpu().numpy()
     return maps

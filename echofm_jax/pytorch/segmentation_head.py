@@ -146,12 +146,8 @@ class DenseHead(nn.Module):
           which: [n] the clips that the frames are of.
           positions: [n] where in those clips they are.
         """
-        c = self.encoder.config
-        levels = tuple(
-            level.unflatten(1, (c.steps, -1))[which, positions // c.tubelet]  # [n, L, D]
-            for level in self.encoder.levels(clips, self.blocks)
-        )
-        return levels, clips[which, :, positions]
+        levels = self.encoder.frame_levels(clips, self.blocks, which, positions)  # [n, L, D] each
+        return tuple(levels), clips[which, :, positions]
 
     def read(self, file: str | Path, fps: float, precropped: bool) -> "CleanedFile":
         """A file, read and cleaned as for training. Raises `data_pipelines.clip.Rejected`."""

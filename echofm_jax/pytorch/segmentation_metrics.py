@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
 
-from echofm_jax.pytorch.scores import Score, with_intervals
+from echofm_jax.pytorch.scores import Score, mean, with_intervals
 
 
 def measure(
@@ -85,12 +85,6 @@ def summarise(
         return overall | found
 
     return with_intervals(figures, patients)
-
-
-def mean(values: np.ndarray) -> float:
-    """Of those that are known; nan where none is."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def _hausdorff95(p: torch.Tensor, y: torch.Tensor, mm: list[float] | None) -> float:

@@ -1,7 +1,7 @@
 """A labelled frame → what the decoder is trained on: its window, its place in it, its label map."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -9,13 +9,7 @@ import numpy as np
 
 from data_pipelines.labelled import LabelledClip, Pixels
 from echofm_jax.pytorch.clip_batches import read_ahead
-from echofm_jax.pytorch.labelled_frames import (
-    Places,
-    framed,
-    held_out_batches,
-    spread_over,
-    training_batches,
-)
+from echofm_jax.pytorch.labelled_frames import LabelledFrames, framed
 from echofm_jax.pytorch.modeling_echofm import EchoFMConfig
 
 
@@ -39,24 +33,21 @@ def sample(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Frames:
-    """Where the labelled frames of a split are, and what their labels hold."""
+class Frames(LabelledFrames):
+    """Where the label maps of a split are, and what they hold."""
 
-    clips: Sequence[LabelledClip]  # those with masks
-    numbers: Sequence[tuple[int, ...]]  # of each clip's labelled frames
     counts: np.ndarray  # [256, S, S] how many label maps have a value in a pixel
     held: np.ndarray  # [256] how many have it at all
+    largest: np.ndarray  # [256] pixels of it where it is largest
 
-    def each(self, most: int = 0) -> list[tuple[int, int]]:
-        """(clip, frame), see `spread_over`."""
-        return spread_over(self.numbers, most)
+    sample = staticmethod(sample)
 
 
 def find_frames(clips: Sequence[LabelledClip], size: int, colour: bool) -> Frames:
     """Read every clip once; those without masks are left out."""
     kept, numbers = [], []
     counts = np.zeros((256, size, size), np.int32)
-    held = np.zeros(256, np.int64)
+    held, largest = np.zeros((2, 256), np.int64)
     rows, columns = np.indices((size, size))
 
     def read(clip: LabelledClip) -> Pixels:
@@ -68,28 +59,9 @@ def find_frames(clips: Sequence[LabelledClip], size: int, colour: bool) -> Frame
             numbers.append(tuple(sorted(pixels.masks)))
         for labels in pixels.masks.values():
             counts[labels, rows, columns] += 1
-            held[np.unique(labels)] += 1
-    return Frames(clips=tuple(kept), numbers=tuple(numbers), counts=counts, held=held)
-
-
-def training_samples(
-    frames: Frames, config: EchoFMConfig, *, batch: int, epoch: int, seed: int, colour: bool
-) -> Iterator[list[Sample]]:
-    """Batches of an epoch, see `training_batches`."""
-    return training_batches(
-        frames.clips, frames.numbers, _of(config),
-        size=config.size, batch=batch, epoch=epoch, seed=seed, colour=colour,
-    )  # fmt: skip
-
-
-def held_out_samples(
-    frames: Frames, which: Places, config: EchoFMConfig, *, batch: int, colour: bool
-) -> Iterator[tuple[list[Sample], np.ndarray]]:
-    """The (clip, frame) of `which` as an evaluation takes them, and their mm a pixel [B, 2]."""
-    return held_out_batches(
-        frames.clips, which, _of(config), size=config.size, batch=batch, colour=colour
+            sizes = np.bincount(labels.ravel(), minlength=256)
+            held += sizes > 0
+            largest = np.maximum(largest, sizes)
+    return Frames(
+        clips=tuple(kept), numbers=tuple(numbers), counts=counts, held=held, largest=largest
     )
-
-
-def _of(config: EchoFMConfig) -> Callable:
-    return lambda pixels, frame, rng: sample(pixels, frame, config, rng)

@@ -24,14 +24,10 @@ from echofm_jax.pytorch.hypertrophy_head import (
     HypertrophyConfig,
     lengths,
 )
-from echofm_jax.pytorch.hypertrophy_metrics import MAIN, Truth, mean, summarise
-from echofm_jax.pytorch.hypertrophy_samples import (
-    Measured,
-    Sample,
-    find_points,
-    held_out_samples,
-    training_samples,
-)
+from echofm_jax.pytorch.hypertrophy_metrics import MAIN, Truth, summarise
+from echofm_jax.pytorch.hypertrophy_samples import Measured, Sample, find_points
+from echofm_jax.pytorch.labelled_frames import held_out_samples, training_samples
+from echofm_jax.pytorch.scores import mean
 from echofm_jax.pytorch.segmentation_figures import extremes
 
 WATCHED = 2  # frames of a validation clip that every epoch is scored on

@@ -6,6 +6,7 @@ RUN/head/            the trained segmenter, see head_folder; holds no name
     figures/         Dice against clicks, and frames as clicks come
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -20,20 +21,17 @@ from echofm_jax.pytorch.fitting import autocast, draw
 from echofm_jax.pytorch.frame_training import labelled_parts, trained
 from echofm_jax.pytorch.interactive_head import EchoFMInteractive, InteractiveConfig, Seen
 from echofm_jax.pytorch.interactive_metrics import CLICKS, TOLD, Measured
+from echofm_jax.pytorch.labelled_frames import held_out_samples, training_samples
 from echofm_jax.pytorch.segmentation import labelled_structures
 from echofm_jax.pytorch.segmentation_figures import extremes
-from echofm_jax.pytorch.segmentation_samples import (
-    Frames,
-    find_frames,
-    held_out_samples,
-    training_samples,
-)
+from echofm_jax.pytorch.segmentation_samples import Frames, find_frames
 
 WATCHED = 1  # frames of a validation clip that every epoch is scored on: each is clicked often
 CODE = (
     "modeling_echofm.py", "trained_echofm.py", "segmentation_head.py", "prompt_encoder.py",
     "interactive_session.py", "interactive_head.py",
 )  # fmt: skip
+log = logging.getLogger(__name__)
 
 
 def run_interactive(run: Run) -> dict:
@@ -69,25 +67,32 @@ def run_interactive(run: Run) -> dict:
 
 
 def trained_structures(run: Run, parts: dict[str, Frames]) -> tuple[str, ...]:
-    """Names of those that the training labels hold, without the one left out.
+    """Names of those that the training labels hold, without slivers and the one left out.
 
     Raises InputError where there are none, or --leave_out names none of the labels.
     """
-    found = labelled_structures(parts["train"].counts, run.outputs)[1:]
-    if not run.leave_out:
-        return found
-    tested = labelled_structures(parts["test"].counts, run.outputs)[1:]
-    if run.leave_out not in tested:
-        raise InputError(
-            f"--leave_out {run.leave_out}: no test frame has it: choose one of {', '.join(tested)}"
-        )
-    rest = tuple(name for name in found if name != run.leave_out)
-    if not rest:
-        raise InputError(
-            f"--leave_out {run.leave_out}: no other structure is labelled to train on: give clips "
-            "with two or more"
-        )
-    return rest
+    train = parts["train"]
+    found = labelled_structures(train.counts, run.outputs, "train")[1:]
+    if run.leave_out:
+        tested = labelled_structures(parts["test"].counts, run.outputs, "test")[1:]
+        if run.leave_out not in tested:
+            raise InputError(
+                f"--leave_out {run.leave_out}: no test frame has it: choose one of "
+                f"{', '.join(tested)}"
+            )
+        found = tuple(name for name in found if name != run.leave_out)
+        if not found:
+            raise InputError(
+                f"--leave_out {run.leave_out}: no other structure is labelled to train on: give "
+                "clips with two or more"
+            )
+    slivers = [n for n in found if train.largest[run.outputs.index(n)] < interactive.SMALLEST]
+    if slivers:
+        told = f"{', '.join(slivers)}: below {interactive.SMALLEST} pixels in every training frame"
+        if len(slivers) == len(found):
+            raise InputError(f"masks: {told}: raise --config.size, or give larger outlines")
+        log.warning("left out: %s", told)
+    return tuple(name for name in found if name not in slivers)
 
 
 def train(run: Run, model: EchoFMInteractive, frames: Frames, val: Frames) -> dict:

@@ -16,16 +16,12 @@ from echofm_jax.pytorch.finetune_output import facts, finish, predictions
 from echofm_jax.pytorch.finetune_run import Run, encoder
 from echofm_jax.pytorch.fitting import autocast, draw
 from echofm_jax.pytorch.frame_training import labelled_parts, trained
+from echofm_jax.pytorch.labelled_frames import held_out_samples, training_samples
 from echofm_jax.pytorch.recipe import Recipe
+from echofm_jax.pytorch.scores import mean
 from echofm_jax.pytorch.segmentation_head import EchoFMSegmenter, SegmentationConfig
-from echofm_jax.pytorch.segmentation_metrics import mean, measure, summarise
-from echofm_jax.pytorch.segmentation_samples import (
-    Frames,
-    Sample,
-    find_frames,
-    held_out_samples,
-    training_samples,
-)
+from echofm_jax.pytorch.segmentation_metrics import measure, summarise
+from echofm_jax.pytorch.segmentation_samples import Frames, Sample, find_frames
 
 WATCHED = 2  # frames of a validation clip that every epoch is scored on
 CODE = ("modeling_echofm.py", "trained_echofm.py", "segmentation_head.py")
@@ -39,7 +35,7 @@ def run_segmentation(run: Run) -> dict:
     eyes = encoder(run)
     parts = labelled_parts(run, eyes.config.size, find_frames, "masks")
     counts = parts["train"].counts
-    structures = segmentation.labelled_structures(counts, run.outputs)
+    structures = segmentation.labelled_structures(counts, run.outputs, "train")
     config = SegmentationConfig(structures=structures, colour=run.colour, **recipe.inserted)
     model = EchoFMSegmenter(eyes, config).to(run.device).eval()
     training = train(run, model, parts["train"], parts["val"])
