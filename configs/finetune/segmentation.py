@@ -15,8 +15,8 @@ Variants:
 - `full` (default): decoder and encoder; the encoder ten times more slowly.
 - `adapter`: a narrow layer beside each feed-forward one learns, and the decoder.
 - `long`: `full` over 50 epochs.
-- `image`: `full` for EchoApex, which sees each frame alone: the labelled frame, without those
-  around it, which would be encoded for nothing.
+- `image`: `full` for EchoApex, which sees each frame alone: the labelled frame, without reading
+  those around it, which are not encoded anyway.
 
 Where the numbers come from:
 - `long`, 50 epochs, batch 20: EchoNet-Dynamic's segmentation, github.com/echonet/dynamic
