@@ -127,8 +127,8 @@ def heads_state(folder: Path, missing: Sequence[str]) -> str:
 
 
 def of_heads(folder: Path, heads: Sequence[str]) -> dict[str, float]:
-    """What heads on a run's export came to, as `view.accuracy`; of one that trained several times
-    (shares, modes) as `view.RUN.accuracy`.
+    """What heads on a run's export came to, as `view/accuracy`; of one that trained several times
+    (shares, modes) as `view/share=0.1/accuracy`.
     """
     found: dict[str, float] = {}
     for name in {*heads} - {*without(folder, heads)}:
@@ -142,7 +142,8 @@ def of_heads(folder: Path, heads: Sequence[str]) -> dict[str, float]:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is damaged: {error}; remove {path.parent}") from None
         for run, scores in values.items():
-            found |= numbers(scores, f"{name}.{run}." if len(values) > 1 else f"{name}.")
+            told = run.removeprefix("pretrained-")
+            found |= numbers(scores, f"{name}/{told}/" if len(values) > 1 else f"{name}/")
     return found
 
 

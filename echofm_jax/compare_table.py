@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import io
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -101,7 +102,8 @@ def metrics_of(runs: Sequence[Run]) -> list[Metric]:
         labels[name] = (label if label == whole else f"{whole}: {label.strip()}", unit)
     made = []
     for name in [name for name in (*order, *COST) if name in there]:
-        label, unit = labels.get(name, (name.replace("_", " "), ""))
+        *head, score = name.replace("_", " ").split("/")
+        label, unit = labels.get(name, (": ".join(filter(None, [", ".join(head), score])), ""))
         made.append(Metric(name, label, unit, direction(name, same_loss)))
     return sorted(made, key=lambda m: (not m.better, m.name in COST))
 
@@ -122,7 +124,7 @@ def chosen(metrics: Sequence[Metric], names: Sequence[str]) -> list[Metric]:
 
 def direction(name: str, same_loss: bool) -> int:
     """Whether more (1) or less (-1) of a metric is better; 0 if neither or nobody can say."""
-    words = name.replace(".", "_").split("_")
+    words = re.split(r"[._/]", name)
     if name.endswith(REFERENCES):
         return 0
     if name in LOSSES:  # of different objectives they are different things

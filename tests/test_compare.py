@@ -111,6 +111,26 @@ def test_only_the_metrics_asked_for(runs, tmp_path, capsys):
     assert "did you mean 'cross_beat_error_model'?" in capsys.readouterr().err
 
 
+def test_heads_of_a_cell_are_metrics_named_by_head_and_training(runs, tmp_path, capsys):
+    sweep = tmp_path / "sweep"
+    cells = []
+    for seed in (0, 1):
+        cell = write_run(sweep / "a" / f"seed={seed}", seed=seed, metrics={"psnr": 20.0})
+        told = [{"run": f"pretrained-share={share}", "scores": {"mae": {"value": share + seed}}}
+                for share in (0.1, 1)]  # fmt: skip
+        (cell / "heads" / "ef").mkdir(parents=True)
+        (cell / "heads" / "ef" / "metrics.json").write_text(json.dumps({"runs": told}))
+        config = json.loads((cell / "config.json").read_text())
+        cells.append({"name": f"a/seed={seed}", "setting": "a", "seed": seed, "config": config,
+                      "heads": {"ef": ["--task=ejection_fraction"]}})  # fmt: skip
+    (sweep / "sweep.json").write_text(json.dumps({"cells": cells}))
+    shown = report(capsys, sweep, f"--output={tmp_path / 'R'}")
+    assert "ef, share=0.1: mae, less is better" in shown
+    found = table(tmp_path / "R")
+    assert float(found["a", "ef/share=0.1/mae"]["mean"]) == pytest.approx(0.6)
+    assert float(found["a", "ef/share=1/mae"]["mean"]) == 1.5
+
+
 def test_runs_of_two_methods_are_compared_and_keep_their_own_fields(runs, tmp_path, capsys):
     images = tmp_path / "images"
     given = {"seed": 0, "objective.koleo_weight": 0.2}

@@ -127,7 +127,7 @@ def test_heads_that_are_missing_are_said_and_trained(swept, tmp_path):
     (mine / "heads" / "kind" / "metrics.json").unlink()
     run = read_all([workdir])[0]
     assert run.state == "not trained yet: heads kind"
-    assert "psnr" in run.metrics and "kind.accuracy" not in run.metrics
+    assert "psnr" in run.metrics and "kind/accuracy" not in run.metrics
     cells = cells_of(arguments[0], [f"--config.data.dir={load(cell).data.dir}"])
     (command,) = commands(cells[0], workdir)
     own = [f"--model={mine / 'model'}", f"--workdir={mine / 'heads' / 'kind'}", "--seed=0"]
@@ -189,7 +189,7 @@ def test_a_report_shows_what_is_there_and_what_is_not(swept, capsys):
     assert float(line.split(",")[5]) == found["psnr"]
     (head,) = json.loads((cell / "heads" / "kind" / "metrics.json").read_text())["runs"]
     assert head["seed"] == 0 and head["weights"] == "pretrained"
-    told = f"sound,kind.accuracy,,1,1,{head['scores']['accuracy']['value']},"
+    told = f"sound,kind/accuracy,,1,1,{head['scores']['accuracy']['value']},"
     assert told in (workdir / "report" / "table.csv").read_text()
 
 
