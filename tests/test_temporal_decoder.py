@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from data_pipelines.labelled import LabelledClip
+from data_pipelines.labelled import LabelledClip, Pixels
 from echofm_jax.pytorch import EchoFMHead, clip_training
 from echofm_jax.pytorch.clip_training import part, raw, train_clips
 from echofm_jax.pytorch.head_echofm import HeadConfig
 from echofm_jax.pytorch.linear_head import FLAT, standardise
+from echofm_jax.pytorch.maps import recording_maps
 from echofm_jax.pytorch.recipe import Recipe
 from echofm_jax.pytorch.temporal_decoder import (
     STEPS,
@@ -158,3 +159,29 @@ def test_what_only_order_tells_is_learned(tmp_path):
     with torch.no_grad():
         told = model.head.answers(model.head(test.maps))[:, 0].numpy()
     assert np.abs(told - (40 + 20 * rises)).mean() < 4
+
+
+def test_a_tuned_encoder_is_shown_as_many_windows_as_it_is_asked_about(tmp_path):
+    """Else later moments would be new to the decoder when it answers."""
+    frames = np.random.default_rng(0).integers(0, 255, (8, 14, 32, 32), np.uint8)
+
+    def read(number: int):
+        sector, spacing = np.ones((32, 32), bool), np.full(2, np.nan, np.float32)
+        return lambda *_: Pixels(
+            frames=frames[number], sector=sector, fps=20.0, spacing=spacing, masks={}
+        )
+
+    clips = [LabelledClip(name=f"{i}", patient=f"p{i}", targets={}, read=read(i)) for i in range(8)]
+    model = made(dropout=0.0, prompts=2)
+    maps = recording_maps(model, clips, batch=4, colour=False)
+    assert maps.dtype == torch.float16
+    own = part(clips, np.arange(8.0), maps, False)
+    steps = []
+    model.head.decoder.register_forward_pre_hook(
+        lambda decoder, given: steps.append((decoder.training, given[1].sum(1).tolist()))
+    )
+    recipe = Recipe(mode="prompt", head="temporal", hidden=16, epochs=1, dropout=0.1, batch=4)
+    train_clips(model, own, own, recipe, seed=0, colour=False,
+                state_file=tmp_path / "state.pt", key="k")  # fmt: skip
+    assert {tuple(there) for training, there in steps if training} == {(6,) * 4}  # 3 windows of 2
+    assert {n for training, there in steps if not training for n in there} == {6}
