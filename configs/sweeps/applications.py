@@ -11,8 +11,7 @@
     echofm report runs/applications --baseline=official
 
 The encoders take the same processor time: 300 updates of 16 images (EchoApex) or of 8 clips; the
-untrained ones make one update at rate zero, `echoapex_600` takes its config's 600, twice the time.
-Eighteen runs, three seeds of each.
+untrained ones make one update at rate zero. Fifteen runs, three seeds of each.
 """
 
 from echofm_jax.config import OBJECTIVES
@@ -34,7 +33,6 @@ def get_sweep() -> Sweep:
             "echoapex": IMAGES | {"optim.steps": 300},
             "untrained_video": NOTHING,
             "untrained_image": IMAGES | NOTHING,
-            "echoapex_600": IMAGES,
         },
         seeds=[0, 1, 2],
         heads={
