@@ -61,6 +61,19 @@ def killed(folder: Path) -> None:
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
 
 
+def test_a_start_that_no_epoch_betters_is_kept(tmp_path):
+    """What was fitted before is not lost to a rate that is too high."""
+    for fitted in (True, False):
+        model = module()
+        before = [p.detach().clone() for p in model.parameters()]
+        falling = map(float, range(0, -99, -1))
+        worse = job_for(model, fitted=fitted, score=falling.__next__)
+        history = fit(worse, Recipe(**RECIPE), 3, tmp_path / f"{fitted}.pt")
+        assert len(history) == 5
+        same = all(torch.equal(p, b) for p, b in zip(model.parameters(), before, strict=True))
+        assert same == fitted
+
+
 @pytest.fixture(scope="module")
 def left_behind(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("killed")

@@ -22,7 +22,7 @@ def test_each_mode_has_its_own_rate():
     found = {m: of_mode(full, m, "view", False) for m in ("frozen", "lora", "prompt", "full")}
     assert {mode: recipe.mode for mode, recipe in found.items()} == {m: m for m in found}
     assert {m: r.lr for m, r in found.items()} == {
-        "frozen": 5e-4, "lora": 5e-4, "prompt": 5e-3, "full": 6e-5
+        "frozen": 5e-4, "lora": 5e-4, "prompt": 5e-4, "full": 6e-5
     }  # fmt: skip
     assert all(r.batch == 32 and r.head == "temporal" for r in found.values())
     assert of_mode(default_recipe(), "full", "view", False).lr == 1e-3 * 8 / 256

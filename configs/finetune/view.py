@@ -23,7 +23,7 @@ Where the numbers come from:
   defaults of main_finetune.py; VideoMAE's defaults (MCG-NJU/VideoMAE, run_class_finetuning.py) are
   the same but for 30 epochs, or 50 and 5e-4 by 256 on SSv2 (FINETUNE.md). Their mixup, cutmix and
   RandAugment are left out: a mixture of views is none.
-- prompt: tokens in every block as in arXiv 2203.12119 (VPT-Deep); 10 of them, 20 epochs, rate 5e-3,
+- prompt: tokens in every block as in arXiv 2203.12119 (VPT-Deep); 10 of them, 20 epochs, rate 5e-4,
   weight decay 0.05: our choice, also for EchoApex (arXiv 2410.11092), which tells 18 views by a
   linear decoder: none of its settings are public.
 - the head is fitted in closed form before the encoder learns, where it is linear: arXiv 2202.10054.
@@ -44,7 +44,7 @@ VARIANTS = {
         "head": "attentive", "epochs": 20, "batch": 8, "lr": 1e-4, "weight_decay": 0.1,
         "warmup": 0.0,
     },
-    "prompt": {"mode": "prompt", "prompts": 10, "epochs": 20, "batch": 16, "lr": 5e-3},
+    "prompt": {"mode": "prompt", "prompts": 10, "epochs": 20, "batch": 16, "lr": 5e-4},
     "full": {
         "mode": "full", "epochs": 50, "batch": 16, "lr": 1e-3 * 16 / 256, "warmup": 0.1,
         "weight_decay": 0.05, "layer_decay": 0.75, "label_smoothing": 0.1,

@@ -120,7 +120,7 @@ def train_clips(
     model.to(device)
     job = Job(
         module=model, groups=groups, batches=batches, steps=-(-len(train.first) // recipe.batch),
-        loss=loss, score=score, key=key,
+        loss=loss, score=score, key=key, fitted=recipe.head == "linear",
     )  # fmt: skip
     history = fit(job, recipe, seed, state_file)
     if recipe.mode == "lora":

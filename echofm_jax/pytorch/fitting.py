@@ -30,10 +30,12 @@ class Job:
     loss: Callable[[Any], Tensor]  # of a batch
     score: Callable[[], float]  # on validation clips; more is better
     key: str  # tells all that the result depends on
+    fitted: bool = False  # it is good already: the start may turn out to be the best
 
 
 def fit(job: Job, recipe: Recipe, seed: int, state_file: Path) -> list[dict]:
-    """Train `job.module`; it ends with the weights of its best epoch. Returns what each one was.
+    """Train `job.module`; it ends with the weights of its best epoch, or, where it was fitted
+    before, of its start if no epoch was better. Returns what each epoch was.
 
     After every epoch all is kept in `state_file`: the same call, after a kill at any moment, goes
     on from there and ends with the same weights.
@@ -50,6 +52,12 @@ def fit(job: Job, recipe: Recipe, seed: int, state_file: Path) -> list[dict]:
     kept = load_state(state_file, job.key)
     history = kept["history"] if kept else []
     best = kept["best"] if kept else learned(job.module)
+    start = kept.get("start", -math.inf) if kept else -math.inf
+    if job.fitted and not kept:
+        job.module.eval()
+        with within_memory(device), torch.no_grad():
+            start = job.score()
+        log.info("as fitted: validation %.4f", start)
     if kept:
         job.module.load_state_dict(kept["module"], strict=False)
         optimizer.load_state_dict(kept["optimizer"])
@@ -83,13 +91,13 @@ def fit(job: Job, recipe: Recipe, seed: int, state_file: Path) -> list[dict]:
             score = job.score()
         if math.isnan(score):
             raise InputError(f"validation is no number in epoch {epoch + 1}: lower --config.lr")
-        if score > max((h["score"] for h in history), default=-math.inf):
+        if score > max([start, *(h["score"] for h in history)]):
             best = learned(job.module)
         history.append({"epoch": epoch + 1, "loss": sum(losses) / len(losses), "score": score})
         log.info("epoch %d: loss %.4f, validation %.4f", *history[-1].values())
         save_state(state_file, {
-            "key": job.key, "history": history, "best": best, "module": learned(job.module),
-            "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(),
+            "key": job.key, "history": history, "start": start, "best": best,
+            "module": learned(job.module), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(),
         })  # fmt: skip
     job.module.load_state_dict(best, strict=False)
     job.module.eval()
