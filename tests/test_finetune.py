@@ -95,12 +95,12 @@ def clips(folder: Path, workdir: Path, **columns) -> Path:
 
 OFTEN = [
     ("classes", "frozen", "linear"),
-    ("number", "lora", "linear"),
+    ("number", "lora", "mlp"),
     ("grades", "adapter", "attentive"),
 ]
 SLOW = [
     ("grades", "frozen", "linear"), ("number", "frozen", "linear"), ("classes", "frozen", "mlp"),
-    ("grades", "frozen", "mlp"), ("number", "frozen", "attentive"), ("classes", "full", "linear"),
+    ("grades", "frozen", "mlp"), ("number", "frozen", "attentive"), ("classes", "full", "mlp"),
 ]  # fmt: skip
 MODES = [*OFTEN, *(pytest.param(*each, marks=pytest.mark.slow) for each in SLOW)]
 

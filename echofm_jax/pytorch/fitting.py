@@ -97,7 +97,8 @@ def fit(job: Job, recipe: Recipe, seed: int, state_file: Path) -> list[dict]:
         log.info("epoch %d: loss %.4f, validation %.4f", *history[-1].values())
         save_state(state_file, {
             "key": job.key, "history": history, "start": start, "best": best,
-            "module": learned(job.module), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(),
+            "module": learned(job.module), "optimizer": optimizer.state_dict(),
+            "scaler": scaler.state_dict(),
         })  # fmt: skip
     job.module.load_state_dict(best, strict=False)
     job.module.eval()
