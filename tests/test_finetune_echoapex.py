@@ -70,8 +70,8 @@ def finetune(folder: Path, task: str, *more: str, labels: bool = True) -> Path:
 
 
 MODES = [
-    ("view", "frozen", "linear"), ("ejection_fraction", "lora", "linear"),
-    ("grades", "adapter", "attentive"), ("view", "full", "linear"),
+    ("view", "frozen", "linear"), ("ejection_fraction", "lora", "mlp"),
+    ("grades", "adapter", "attentive"), ("view", "full", "mlp"),
     ("ejection_fraction", "frozen", "temporal"), ("view", "prompt", "temporal"),
 ]  # fmt: skip
 
