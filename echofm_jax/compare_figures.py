@@ -84,9 +84,9 @@ def by_field(rows: Sequence[Row]) -> dict[str, dict[str, list[tuple[object, Row]
         # The rest of the config names a line only by what tells lines apart.
         lines = defaultdict(list)
         for row, leaves in zip(rows, flat, strict=True):
-            told = {other.rpartition(".")[2]: leaves.get(other, "none") for other in others}
-            name = ", ".join(f"{other}={value}" for other, value in told.items())
-            if field in leaves:
+            told = [f"{other.rpartition('.')[2]}={leaves.get(other, 'none')}" for other in others]
+            name = ", ".join(told)
+            if field in leaves:  # not all methods have it
                 lines[name].append((leaves[field], row))
         lines = {name: points for name, points in lines.items() if len(points) > 1}
         if lines:

@@ -131,7 +131,8 @@ def of_heads(folder: Path, heads: Sequence[str]) -> dict[str, float]:
     (shares, modes) as `view/share=0.1/accuracy`.
     """
     found: dict[str, float] = {}
-    for name in {*heads} - {*without(folder, heads)}:
+    missing = without(folder, heads)
+    for name in [name for name in heads if name not in missing]:
         path = folder / "heads" / name / "metrics.json"
         try:
             runs = json.loads(path.read_text())["runs"]

@@ -101,6 +101,8 @@ def shape_problem(sweep: Sweep) -> str:
         if not isinstance(fields, Mapping):
             return f"setting {name!r} must be a dict of fields and values"
     for name, arguments in sweep.heads.items():
+        if not re.fullmatch(r"\w[\w.=+-]*", name):
+            return f"head {name!r} is no name of a folder: use letters, digits and ._=+-"
         if isinstance(arguments, str) or not all(isinstance(one, str) for one in arguments):
             return f"head {name!r} must be a list of arguments, each a text: {arguments!r}"
         if own := [one for one in arguments if one.startswith(("--model", "--workdir", "--seed"))]:

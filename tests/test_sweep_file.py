@@ -88,6 +88,7 @@ def test_a_setting_may_have_another_base_config(tmp_path):
         ({"settings": {"a": {}}, "config": f"{SMOKE}:papr"}, "did you mean 'paper'?"),
         ({"settings": {"a": {"config": "none.py"}}}, "a: no config file at none.py"),
         ({"settings": {"a": {}}, "heads": {"view": "--task=view"}}, "'view' must be a list of"),
+        ({"settings": {"a": {}}, "heads": {"../x": []}}, "head '../x' is no name of a folder"),
         ({"settings": {"a": {}}, "heads": {"view": ["--seed=3"]}}, "--seed=3 is each cell's own"),
         ({"settings": {"a": {}}, "gird": {}}, "line 4: TypeError"),
     ],

@@ -103,23 +103,19 @@ def training_batches(
     chosen = [rng.permutation(groups[i])[: study or 1] for i in order]
     cut = cut_of(model, colour)
 
+    def windows_of(row: int) -> np.ndarray:
+        pixels, own = clips[row].read(cut.size, colour), draw(seed, epoch, row)
+        if in_a_row:
+            return windows_in_a_row(pixels, cut, in_a_row, np.random.default_rng(own))
+        return one_window(pixels, cut, np.random.default_rng(own))
+
     def read(part: int) -> Batch:
         own = chosen[part : part + batch]
         rows = [int(row) for group in own for row in group]
-        windows = []
-        for row in rows:
-            pixels, own_rng = clips[row].read(cut.size, colour), draw(seed, epoch, row)
-            own_rng = np.random.default_rng(own_rng)
-            windows.append(
-                windows_in_a_row(pixels, cut, in_a_row, own_rng)
-                if in_a_row
-                else one_window(pixels, cut, own_rng)
-            )
+        windows = [windows_of(row) for row in rows]
         return Batch(
             clips=model.preprocess(np.concatenate(windows)),
-            recordings=torch.arange(len(rows)).repeat_interleave(
-                torch.tensor(list(map(len, windows)))
-            ),
+            recordings=torch.tensor(np.repeat(range(len(rows)), list(map(len, windows)))),
             studies=torch.tensor(np.repeat(range(len(own)), list(map(len, own))))
             if study
             else None,

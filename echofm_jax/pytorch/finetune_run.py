@@ -70,7 +70,7 @@ class Run:
 
     @functools.cached_property
     def weights(self) -> str:
-        """What tells the encoder's weights, and how an image's are shown a clip."""
+        """What tells the encoder's weights, and of an image model the window that it is shown."""
         described = json.loads((self.model / "config.json").read_text())
         shown = self.model / "echoapex.json"
         apex = json.loads(shown.read_text()) if shown.exists() else {}

@@ -52,11 +52,18 @@ def fit(job: Job, recipe: Recipe, seed: int, state_file: Path) -> list[dict]:
     kept = load_state(state_file, job.key)
     history = kept["history"] if kept else []
     best = kept["best"] if kept else learned(job.module)
-    start = kept.get("start", -math.inf) if kept else -math.inf
-    if job.fitted and not kept:
+
+    def score(when: str) -> float:
         job.module.eval()
         with within_memory(device), torch.no_grad():
-            start = job.score()
+            found = job.score()
+        if math.isnan(found):
+            raise InputError(f"validation is no number {when}: lower --config.lr")
+        return found
+
+    start = kept.get("start", -math.inf) if kept else -math.inf
+    if job.fitted and not kept:
+        start = score("before the first epoch")
         log.info("as fitted: validation %.4f", start)
     if kept:
         job.module.load_state_dict(kept["module"], strict=False)
@@ -86,14 +93,10 @@ def fit(job: Job, recipe: Recipe, seed: int, state_file: Path) -> list[dict]:
             optimizer.zero_grad(set_to_none=True)
         if not losses:
             raise InputError(f"nothing to train on in epoch {epoch + 1}: label more frames")
-        job.module.eval()
-        with within_memory(device), torch.no_grad():
-            score = job.score()
-        if math.isnan(score):
-            raise InputError(f"validation is no number in epoch {epoch + 1}: lower --config.lr")
-        if score > max([start, *(h["score"] for h in history)]):
+        reached = score(f"in epoch {epoch + 1}")
+        if reached > max([start, *(h["score"] for h in history)]):
             best = learned(job.module)
-        history.append({"epoch": epoch + 1, "loss": sum(losses) / len(losses), "score": score})
+        history.append({"epoch": epoch + 1, "loss": sum(losses) / len(losses), "score": reached})
         log.info("epoch %d: loss %.4f, validation %.4f", *history[-1].values())
         save_state(state_file, {
             "key": job.key, "history": history, "start": start, "best": best,

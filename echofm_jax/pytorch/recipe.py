@@ -64,24 +64,17 @@ OWN = {
 }
 
 
-# Learning rates by what learns of the encoder, of a batch: our choice, and for everything MAE's.
-# Prompts at 5e-3 lost all that the head had been fitted to, on simulated clips.
-RATES = {
-    **dict.fromkeys(("frozen", "lora", "adapter", "prompt"), lambda batch: 5e-4),
-    "full": lambda batch: 1e-3 * batch / 256,
-}
-
-
 def of_mode(config: ConfigDict, mode: str, task: str, own_rate: bool) -> ConfigDict:
     """A recipe in another mode, at that mode's rate: one rate for all would compare rates.
 
+    MAE's for a whole encoder, the default for what is put into one, or for a head alone.
     `own_rate`: the user gave one, for all. A recipe that has the mode already keeps its own, and so
     do tasks with a decoder from nothing, whose rate is the decoder's.
     """
     other = default_recipe(**config)
     other.mode = mode
-    if mode in RATES and mode != config.mode and task not in OWN and not own_rate:
-        other.lr = RATES[mode](config.batch)
+    if mode != config.mode and task not in OWN and not own_rate:
+        other.lr = 1e-3 * config.batch / 256 if mode == "full" else Recipe.lr
     return other
 
 
