@@ -69,6 +69,14 @@ def test_a_frozen_linear_head_needs_no_epoch_and_no_validation(tmp_path):
         train(model, own, empty, tmp_path, head="mlp")
 
 
+def test_what_was_fitted_outlives_a_rate_that_is_too_high(tmp_path):
+    numbers = np.repeat(np.linspace(40.0, 70.0, 12), 2)
+    model, own = made("number", numbers, study=True)
+    history = train(model, own, own, tmp_path, study=True, lr=100.0, epochs=2)
+    assert min(epoch["loss"] for epoch in history) > 100
+    assert np.abs(answers(model, own, own.maps)[:, 0] - numbers[::2]).mean() < 2
+
+
 @pytest.mark.parametrize("task", ["classes", "grades"])
 @pytest.mark.parametrize("kind", ["linear", "mlp", "attentive"])
 def test_examinations_are_learned_from_maps(tmp_path, task, kind):

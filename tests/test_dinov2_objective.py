@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from conftest import REPO
 from test_train import COMMAND, checkpoints, wait_for
@@ -24,7 +25,7 @@ from echofm_jax.objectives import Time
 from echofm_jax.objectives.dinov2 import DINOv2Objective
 from echofm_jax.optimizer import adamw
 from echofm_jax.perf import image_step_flops
-from echofm_jax.program import build
+from echofm_jax.program import build, optimizer_of
 from echofm_jax.sharding import make_mesh
 from echofm_jax.train import loader_config
 
@@ -153,6 +154,19 @@ def test_an_update_is_multiplied_by_the_rate(student):
         a, states[0] = plain.update(grads, states[0], params)
         b, states[1] = scaled.update(grads, states[1], params)
         np.testing.assert_allclose(b["kernel"], factor * a["kernel"], rtol=1e-6)
+
+
+def test_a_heads_large_gradient_leaves_the_backbones_alone(student):
+    given = settings()
+    optimizer = optimizer_of(given, config.recipe(given, 12))
+    grads = jax.tree.map(jnp.zeros_like, student)
+    grads["backbone"]["cls_token"] += 0.01
+    grads["dino_head"]["fc1"]["bias"] += 1e6
+    _, state = optimizer.update(grads, optimizer.init(student), student)
+    mean = next(part for part in state if hasattr(part, "mu")).mu
+    np.testing.assert_allclose(mean["backbone"]["cls_token"], 0.1 * 0.01, rtol=1e-5)
+    norm = float(optax.tree.norm(mean["dino_head"]))
+    assert norm == pytest.approx(0.1 * given.optim.clip_norm, rel=1e-4)
 
 
 def test_the_loaders_batch_is_what_the_objective_reads(tiny_data):

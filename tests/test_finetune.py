@@ -265,6 +265,10 @@ def test_modes_and_numbers_of_examinations_in_one_command(folder, tmp_path, caps
     assert (work / "learning_curve.png").exists()
     # What prompts make of a clip is kept apart from what the encoder alone does.
     assert len(list((work / "cache").glob("*.npy"))) == 2
+    given = ("--modes", "full", "--config.epochs=1", "--config.batch=4", "--config.patience=0")
+    (found,) = run(capsys, folder, tmp_path / "full", *KIND, *given)["runs"]
+    assert found["recipe"]["lr"] == 1e-3 * 4 / 256  # a whole encoder learns at its own rate
+    assert {one["recipe"]["lr"] for one in runs.values()} == {0.01}  # the user's, in FAST
     model = EchoFMHead.from_pretrained(work / "pretrained-studies=5-prompt" / "head")
     assert model.config.prompts == 10
     described = json.loads((work / "pretrained-studies=5-frozen/head/config.json").read_text())
